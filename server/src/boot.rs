@@ -40,6 +40,7 @@ use crate::services::operations::audit_key;
 use crate::services::operations::backup::{self, BackupContents, DataLocation};
 use crate::services::operations::key_rotations::KeyRotations;
 use crate::services::operations::master_key::{KeyLocations, unlock};
+use crate::services::operations::purge::{self, Purged};
 use crate::services::operations::restore;
 use crate::services::operations::restore_record;
 use crate::services::{Adapters, Services};
@@ -202,6 +203,19 @@ pub async fn reset_second_factor(config: &Config, email: &str) -> anyhow::Result
     let mail = (smtp_client(&config.mail)?, config.public_url.clone());
     let reset = SecondFactorReset::new(store, Clock::system(), secret_box, mail);
     reset.reset(email).await.context("failed to reset the second factor")
+}
+
+/// Deletes the history of more than `kept_ms` ago, and gives its space back. The server must be stopped.
+///
+/// # Errors
+/// The reason why not, as a sentence for the operator.
+pub async fn purge(config: &Config, kept_ms: u64) -> anyhow::Result<Purged> {
+    let (store, _) = open_existing_store(config).await?;
+    let clock = Clock::system();
+    let before = clock.now().minus_ms(kept_ms);
+    let purged = purge::purge(&store, &clock, before).await.context("failed to purge")?;
+    store.system().flush().await.context("failed to flush the database")?;
+    Ok(purged)
 }
 
 /// [`open_store`] for commands that change what a server has stored. They must not create new data where a

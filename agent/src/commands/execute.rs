@@ -13,7 +13,7 @@ use muster_protocol::step::{MAX_STEP_NAME_CHARS, MAX_STEPS};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::file::FileRefusal;
+use super::file_refusal::FileRefusal;
 use super::library_refusal::LibraryRefusal;
 use crate::executions::ledger::record::{Launch, ParameterRecord};
 use crate::policy::Allow;

@@ -148,7 +148,7 @@ mod tests {
         ) {
             let rules = FileRules { write: roots, ..FileRules::default() };
             if let Some((root, rest)) = rules.root_of(FileOperation::Push, &path) {
-                prop_assert_eq!(format!("{root}/{rest}"), path);
+                prop_assert_eq!(format!("{root}/{rest}"), path.clone());
                 prop_assert!(rules.write.iter().any(|known| known == root));
             }
         }

@@ -79,6 +79,7 @@ impl Host {
                 sha256: None,
                 script: None,
                 library: None,
+                file: None,
                 package: None,
                 file: None,
                 service: None,

@@ -42,6 +42,7 @@ pub mod operations {
     pub mod master_key;
     pub mod master_key_rotation;
     pub mod monitoring;
+    pub mod purge;
     pub mod readiness;
     pub mod restore;
     pub mod restore_record;
@@ -161,7 +162,7 @@ pub struct Services {
     pub job_reconciler: commands::job_reconciler::JobReconciler,
     pub library: library::Library,
     pub packages: library::packages::Packages,
-    pub files: library::files::Files,
+    pub files: library::files::FileLibrary,
     pub assignments: library::assignments::Assignments,
     pub live_output: commands::output::live::LiveOutput,
     pub mails: access::mails::Mails,
@@ -276,7 +277,7 @@ impl Services {
         };
         let library = library::Library { store: store(), clock: clock() };
         let packages = library::packages::Packages::new(store(), clock(), outside.packages);
-        let files = library::files::Files::new(store(), clock(), outside.uploaded_files);
+        let files = library::files::FileLibrary::new(store(), clock(), outside.uploaded_files);
         let jobs = commands::jobs::Jobs {
             library: library.clone(),
             store: store(),

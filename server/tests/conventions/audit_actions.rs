@@ -45,7 +45,7 @@ const RESOURCES: [&str; 35] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 48] = [
+const VERBS: [&str; 49] = [
     "abort",
     "accept",
     "adopt",
@@ -68,6 +68,7 @@ const VERBS: [&str; 48] = [
     "pass_on",
     "pause",
     "publish",
+    "purge",
     "read",
     "refuse",
     "regenerate",

@@ -138,6 +138,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/agents/files/{sha256}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download the file with this SHA-256 that a command writes on the host, or a range of it.
+         * @description For agents: needs an agent key of the tenant. Agents learn the SHA-256 from the command.
+         */
+        get: operations["download_pushed_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/agents/heartbeat": {
         parameters: {
             query?: never;
@@ -1851,6 +1871,84 @@ export interface paths {
          */
         get: operations["follow_output"];
         put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/files": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List uploaded files, newest first.
+         * @description List uploaded files, newest first.
+         *
+         *     Needs the scope `files:write`.
+         */
+        get: operations["list_files"];
+        put?: never;
+        /**
+         * Start to upload a file, or find the one with the same SHA-256: then send the bytes after `received_bytes`.
+         * @description A file is deleted 7 days after its last use.
+         *
+         *     Needs the scope `files:write`.
+         */
+        post: operations["create_file"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/files/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get an uploaded file.
+         * @description Get an uploaded file.
+         *
+         *     Needs the scope `files:write`.
+         */
+        get: operations["get_file"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete an uploaded file.
+         * @description Executions that have not got it yet end with `file_missing`.
+         *
+         *     Needs the scope `files:write`.
+         */
+        delete: operations["delete_file"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/files/{id}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Send bytes of a file, from `offset_bytes` on.
+         * @description What has arrived stays, also if the request is interrupted. 409 `wrong_offset` names where the upload continues. When all bytes are there, the server checks the SHA-256; with another one, the upload is deleted.
+         *
+         *     Needs the scope `files:write`.
+         */
+        put: operations["send_file"];
         post?: never;
         delete?: never;
         options?: never;
@@ -5620,6 +5718,57 @@ export interface components {
         FieldErrorCode: "required" | "invalid" | "too_small" | "too_large" | "too_many" | "unknown_field" | "unknown_value" | "conflict";
         /** @description The limit that a value violates. */
         FieldLimit: number | string;
+        /** @description A file to upload. */
+        FileBody: {
+            /** @description Size of the whole file, at most 1 GiB. */
+            bytes: number;
+            /** @description For people. */
+            name: string;
+            /** @description Hex SHA-256 of the whole file. */
+            sha256: string;
+        };
+        /**
+         * Format: uuid
+         * @description A file that was uploaded to be pushed to hosts.
+         */
+        FileId: string;
+        /** @description A file that is pushed to hosts, or pulled from them. */
+        FileTransferBody: {
+            /** @description Its size. Added by the server. */
+            bytes?: number | null;
+            /** @description Permissions of a pushed file: three octal digits. Without, those of the file that it replaces, or 644. */
+            mode?: string | null;
+            /** @description The user that a pushed file belongs to. */
+            owner?: string | null;
+            /** @description The full path on the host, in a folder that its policy lists. */
+            path: string;
+            /** @description For a push: hex SHA-256 of a file that was uploaded. */
+            sha256?: string | null;
+        };
+        /** @description A file that can be pushed to hosts once all of its bytes are there. */
+        FileView: {
+            /**
+             * Format: int64
+             * @description Size of the whole file.
+             */
+            bytes: number;
+            created_at: components["schemas"]["Timestamp"];
+            created_by: components["schemas"]["PrincipalId"];
+            /** @description When it is deleted, unless it is used again. */
+            expires_at: components["schemas"]["Timestamp"];
+            id: components["schemas"]["FileId"];
+            /** @description True once all bytes are there and have the SHA-256. */
+            is_complete: boolean;
+            /** @example app.conf */
+            name: string;
+            /**
+             * Format: int64
+             * @description Bytes that are there. The upload continues after them.
+             */
+            received_bytes: number;
+            /** @description Hex SHA-256 of the whole file. */
+            sha256: string;
+        };
         /**
          * Format: uuid
          * @description A due time of a schedule, and what the server did about it.
@@ -5963,6 +6112,7 @@ export interface components {
              *     starts when its hold is lifted.
              */
             expires_in_ms?: number | null;
+            file?: components["schemas"]["FileTransferBody"] | null;
             /**
              * @description Of the executions that name the same lock on one agent, one runs at a time: 1 to 64 letters, digits,
              *     `.`, `_` and `-`.
@@ -6065,6 +6215,7 @@ export interface components {
              *     ended.
              */
             explanation?: string | null;
+            file?: components["schemas"]["FileTransferBody"] | null;
             finished_at?: components["schemas"]["Timestamp"] | null;
             /** @description Why its rollout is halted, and what to do. */
             halt_reason?: string | null;
@@ -6452,6 +6603,12 @@ export interface components {
         /** @description One page of a list. */
         PageView_ExecutionView: {
             items: components["schemas"]["ExecutionView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
+        PageView_FileView: {
+            items: components["schemas"]["FileView"][];
             /** @description Pass it as `cursor` for the next page; `null` on the last. */
             next_cursor: string | null;
         };
@@ -7265,7 +7422,7 @@ export interface components {
          * @description One right of an API key.
          * @enum {string}
          */
-        Scope: "agents:read" | "agents:write" | "agents:manage" | "agent_keys:read" | "agent_keys:write" | "commands:read" | "commands:run" | "commands:shell" | "commands:manage" | "approvals:decide" | "approvals:manage" | "api_keys:read" | "api_keys:write" | "audit:read" | "schedules:read" | "schedules:write" | "scripts:read" | "scripts:write" | "members:read" | "members:write" | "webhooks:write" | "integrations:read" | "integrations:write" | "tenant:manage" | "metrics:read" | "releases:manage" | "tenants:manage";
+        Scope: "agents:read" | "agents:write" | "agents:manage" | "agent_keys:read" | "agent_keys:write" | "commands:read" | "commands:run" | "commands:shell" | "commands:manage" | "approvals:decide" | "approvals:manage" | "api_keys:read" | "api_keys:write" | "audit:read" | "schedules:read" | "schedules:write" | "scripts:read" | "scripts:write" | "files:read" | "files:write" | "members:read" | "members:write" | "webhooks:write" | "integrations:read" | "integrations:write" | "tenant:manage" | "metrics:read" | "releases:manage" | "tenants:manage";
         /** @description One script that may be run. */
         Script: {
             /** @description Arguments after the path, passed unchanged. */
@@ -8655,17 +8812,18 @@ export interface operations {
                      *             "releases",
                      *             "library",
                      *             "packages",
+                     *             "files",
                      *             "steps",
                      *             "assignments",
                      *             "client_certificates"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:7JdUlMUj3y65YA/qhhgl6DpAG6wSdjVh0TggM5hOx18",
+                     *           "fingerprint": "SHA256:FWweSDXW4va4gWbsb6pQmu5vPcAKIGK+Wy52bGJ66Xg",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000047",
+                     *           "key_id": "01900000-0000-7000-8000-000000000048",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -8674,7 +8832,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=",
+                     *           "public_key": "/YpiZjHMPLEiYmhFv1izSnAgp4kExLE7jBq+ia5RPQs=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -8802,17 +8960,18 @@ export interface operations {
                      *             "releases",
                      *             "library",
                      *             "packages",
+                     *             "files",
                      *             "steps",
                      *             "assignments",
                      *             "client_certificates"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:7JdUlMUj3y65YA/qhhgl6DpAG6wSdjVh0TggM5hOx18",
+                     *           "fingerprint": "SHA256:FWweSDXW4va4gWbsb6pQmu5vPcAKIGK+Wy52bGJ66Xg",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000047",
+                     *           "key_id": "01900000-0000-7000-8000-000000000048",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -8821,7 +8980,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=",
+                     *           "public_key": "/YpiZjHMPLEiYmhFv1izSnAgp4kExLE7jBq+ia5RPQs=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -9102,6 +9261,89 @@ export interface operations {
             };
         };
     };
+    download_pushed_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description SHA-256 of the file, in hex. */
+                sha256: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description A range of the file. */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key does not have the scope that this operation needs. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     post_heartbeat: {
         parameters: {
             query?: never;
@@ -9270,7 +9512,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000047",
+                     *           "id": "01900000-0000-7000-8000-000000000048",
                      *           "max_agents": 1,
                      *           "name": "a key",
                      *           "permissions": [
@@ -10013,7 +10255,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000118",
+                     *       "command_id": "01900000-0000-7000-8000-000000000119",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -10277,7 +10519,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description SHA-256 of the archive, in hex. */
+                /** @description SHA-256 of the file, in hex. */
                 sha256: string;
             };
             cookie?: never;
@@ -10378,11 +10620,11 @@ export interface operations {
                      *       "commands": [
                      *         {
                      *           "command": "execute",
-                     *           "command_id": "01900000-0000-7000-8000-000000000057",
+                     *           "command_id": "01900000-0000-7000-8000-000000000058",
                      *           "data": {
                      *             "script": "deploy"
                      *           },
-                     *           "request_id": "01900000-0000-7000-8000-000000000119",
+                     *           "request_id": "01900000-0000-7000-8000-000000000120",
                      *           "start_within_ms": 86400000,
                      *           "timestamp": "2026-01-31T12:00:00.000Z",
                      *           "type": "command"
@@ -10512,17 +10754,18 @@ export interface operations {
                      *         "releases",
                      *         "library",
                      *         "packages",
+                     *         "files",
                      *         "steps",
                      *         "assignments",
                      *         "client_certificates"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:7JdUlMUj3y65YA/qhhgl6DpAG6wSdjVh0TggM5hOx18",
+                     *       "fingerprint": "SHA256:FWweSDXW4va4gWbsb6pQmu5vPcAKIGK+Wy52bGJ66Xg",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000047",
+                     *       "key_id": "01900000-0000-7000-8000-000000000048",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "matched_by": "given_name",
@@ -10532,7 +10775,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=",
+                     *       "public_key": "/YpiZjHMPLEiYmhFv1izSnAgp4kExLE7jBq+ia5RPQs=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -10638,7 +10881,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "command_id": "01900000-0000-7000-8000-000000000057",
+                 *       "command_id": "01900000-0000-7000-8000-000000000058",
                  *       "result": {
                  *         "data": {},
                  *         "success": true
@@ -10807,17 +11050,18 @@ export interface operations {
                      *         "releases",
                      *         "library",
                      *         "packages",
+                     *         "files",
                      *         "steps",
                      *         "assignments",
                      *         "client_certificates"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:7JdUlMUj3y65YA/qhhgl6DpAG6wSdjVh0TggM5hOx18",
+                     *       "fingerprint": "SHA256:FWweSDXW4va4gWbsb6pQmu5vPcAKIGK+Wy52bGJ66Xg",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000047",
+                     *       "key_id": "01900000-0000-7000-8000-000000000048",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -10826,7 +11070,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=",
+                     *       "public_key": "/YpiZjHMPLEiYmhFv1izSnAgp4kExLE7jBq+ia5RPQs=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -11016,17 +11260,18 @@ export interface operations {
                      *         "releases",
                      *         "library",
                      *         "packages",
+                     *         "files",
                      *         "steps",
                      *         "assignments",
                      *         "client_certificates"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:7JdUlMUj3y65YA/qhhgl6DpAG6wSdjVh0TggM5hOx18",
+                     *       "fingerprint": "SHA256:FWweSDXW4va4gWbsb6pQmu5vPcAKIGK+Wy52bGJ66Xg",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000047",
+                     *       "key_id": "01900000-0000-7000-8000-000000000048",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -11035,7 +11280,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=",
+                     *       "public_key": "/YpiZjHMPLEiYmhFv1izSnAgp4kExLE7jBq+ia5RPQs=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -11495,13 +11740,13 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000054",
+                     *           "id": "01900000-0000-7000-8000-000000000055",
                      *           "kind": "online"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000055",
+                     *           "id": "01900000-0000-7000-8000-000000000056",
                      *           "kind": "enrolled"
                      *         }
                      *       ],
@@ -11713,7 +11958,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000117",
+                     *       "command_id": "01900000-0000-7000-8000-000000000118",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -12755,7 +13000,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "3cdcdae0f861624d43f01c6c56e97b583a82da96510b618d452d82e2e237abec",
+                     *           "agents_sha256": "89117cd63f8f291e7c843f5b1813142380dd4af38e6fcaf45f35b54c0021361d",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -12783,7 +13028,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "8180ffce71f04ca3d7ad4c32a45d3cacafd5b17a64d63bacf05606159607aac8",
+                     *           "script_sha256": "7cdbb0c0f783498df963db0e8a7a44d732be2246685a98673f320add07655726",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -13174,7 +13419,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "3cdcdae0f861624d43f01c6c56e97b583a82da96510b618d452d82e2e237abec",
+                     *       "agents_sha256": "89117cd63f8f291e7c843f5b1813142380dd4af38e6fcaf45f35b54c0021361d",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -13208,7 +13453,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "8180ffce71f04ca3d7ad4c32a45d3cacafd5b17a64d63bacf05606159607aac8",
+                     *       "script_sha256": "7cdbb0c0f783498df963db0e8a7a44d732be2246685a98673f320add07655726",
                      *       "state": "pending"
                      *     }
                      */
@@ -13304,7 +13549,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "3cdcdae0f861624d43f01c6c56e97b583a82da96510b618d452d82e2e237abec",
+                     *       "agents_sha256": "89117cd63f8f291e7c843f5b1813142380dd4af38e6fcaf45f35b54c0021361d",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -13338,7 +13583,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "8180ffce71f04ca3d7ad4c32a45d3cacafd5b17a64d63bacf05606159607aac8",
+                     *       "script_sha256": "7cdbb0c0f783498df963db0e8a7a44d732be2246685a98673f320add07655726",
                      *       "state": "approved"
                      *     }
                      */
@@ -13479,13 +13724,13 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "3cdcdae0f861624d43f01c6c56e97b583a82da96510b618d452d82e2e237abec",
+                     *       "agents_sha256": "89117cd63f8f291e7c843f5b1813142380dd4af38e6fcaf45f35b54c0021361d",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000009",
-                     *           "command_id": "01900000-0000-7000-8000-000000000121"
+                     *           "command_id": "01900000-0000-7000-8000-000000000122"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -13502,8 +13747,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000122",
-                     *       "job_id": "01900000-0000-7000-8000-000000000123",
+                     *       "id": "01900000-0000-7000-8000-000000000123",
+                     *       "job_id": "01900000-0000-7000-8000-000000000124",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -13513,7 +13758,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "8180ffce71f04ca3d7ad4c32a45d3cacafd5b17a64d63bacf05606159607aac8",
+                     *       "script_sha256": "7cdbb0c0f783498df963db0e8a7a44d732be2246685a98673f320add07655726",
                      *       "state": "refused"
                      *     }
                      */
@@ -14338,8 +14583,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000042",
-                     *           "link": 105,
+                     *           "id": "01900000-0000-7000-8000-000000000043",
+                     *           "link": 107,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000003",
@@ -14358,11 +14603,11 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000056",
-                     *           "link": 104,
+                     *           "id": "01900000-0000-7000-8000-000000000057",
+                     *           "link": 106,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000057",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000058",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -14388,11 +14633,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000058",
-                     *           "link": 103,
+                     *           "id": "01900000-0000-7000-8000-000000000059",
+                     *           "link": 105,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000059",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000060",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -14403,14 +14648,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "c50c3206e99a3a684ceeb806f3d8df035c82089c12654f79953c15537059bce2",
-                     *             "old": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92"
+                     *             "new": "eb5553a6e344767aecb08440d8d92fde58ff36f9a73bbaf704820aa68f2c7533",
+                     *             "old": "98feb2751b99a46eef43e5a09dde0766d82b33dfa7058ff0939be428e60b9e2a"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000060",
-                     *           "link": 102,
+                     *           "id": "01900000-0000-7000-8000-000000000061",
+                     *           "link": 104,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000061",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000062",
                      *           "subject_kind": "release_key_change",
                      *           "subject_name": null
                      *         },
@@ -14423,11 +14668,11 @@ export interface operations {
                      *           "detail": {
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000062",
-                     *           "link": 101,
+                     *           "id": "01900000-0000-7000-8000-000000000063",
+                     *           "link": 103,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -14449,11 +14694,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000063",
-                     *           "link": 100,
+                     *           "id": "01900000-0000-7000-8000-000000000064",
+                     *           "link": 102,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000064",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000065",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -14464,11 +14709,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000065",
-                     *           "link": 99,
+                     *           "id": "01900000-0000-7000-8000-000000000066",
+                     *           "link": 101,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -14483,11 +14728,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000066",
-                     *           "link": 98,
+                     *           "id": "01900000-0000-7000-8000-000000000067",
+                     *           "link": 100,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -14502,11 +14747,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "paused"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000067",
-                     *           "link": 97,
+                     *           "id": "01900000-0000-7000-8000-000000000068",
+                     *           "link": 99,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -14521,11 +14766,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000068",
-                     *           "link": 96,
+                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "link": 98,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -14540,11 +14785,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000069",
-                     *           "link": 95,
+                     *           "id": "01900000-0000-7000-8000-000000000070",
+                     *           "link": 97,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -14555,14 +14800,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
+                     *             "key": "98feb2751b99a46eef43e5a09dde0766d82b33dfa7058ff0939be428e60b9e2a",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000070",
-                     *           "link": 94,
+                     *           "id": "01900000-0000-7000-8000-000000000071",
+                     *           "link": 96,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -14575,14 +14820,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "1be1b60e474255b328c5ae0829ed7037236e0de7fba6d66f3018a6f989834c56",
+                     *             "sha256": "f28ffc8cc96b714ee7d709e5e0aa7bd211a0e4ed20cfe2c06b1b4632a2d6d5c9",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000071",
-                     *           "link": 93,
+                     *           "id": "01900000-0000-7000-8000-000000000072",
+                     *           "link": 95,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -14595,14 +14840,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "538872881d9718cf7388b5da5eb84f93180d40998a88ae578842afcbea86456b",
+                     *             "sha256": "9f51a08925c2b23970c4ccf09c4d462f99378ef4cd0d5dcb8a11cdf90bf719f3",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000072",
-                     *           "link": 92,
+                     *           "id": "01900000-0000-7000-8000-000000000073",
+                     *           "link": 94,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -14613,14 +14858,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
+                     *             "key": "98feb2751b99a46eef43e5a09dde0766d82b33dfa7058ff0939be428e60b9e2a",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000073",
-                     *           "link": 91,
+                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "link": 93,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -14631,8 +14876,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000041",
-                     *           "link": 90,
+                     *           "id": "01900000-0000-7000-8000-000000000042",
+                     *           "link": 92,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000007",
@@ -14650,8 +14895,8 @@ export interface operations {
                      *             "from": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
                      *             "replaced_agent": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000074",
-                     *           "link": 89,
+                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "link": 91,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000007",
@@ -14676,8 +14921,8 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000075",
-                     *           "link": 88,
+                     *           "id": "01900000-0000-7000-8000-000000000076",
+                     *           "link": 90,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000008",
@@ -14691,8 +14936,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000076",
-                     *           "link": 87,
+                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "link": 89,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000015",
@@ -14711,8 +14956,8 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000077",
-                     *           "link": 86,
+                     *           "id": "01900000-0000-7000-8000-000000000078",
+                     *           "link": 88,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000015",
@@ -14732,11 +14977,11 @@ export interface operations {
                      *             "retry_of": "01900000-0000-7000-8000-000000000014",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000078",
-                     *           "link": 85,
+                     *           "id": "01900000-0000-7000-8000-000000000079",
+                     *           "link": 87,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000079",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000080",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -14747,8 +14992,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000080",
-                     *           "link": 84,
+                     *           "id": "01900000-0000-7000-8000-000000000081",
+                     *           "link": 86,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000014",
@@ -14767,8 +15012,8 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000081",
-                     *           "link": 83,
+                     *           "id": "01900000-0000-7000-8000-000000000082",
+                     *           "link": 85,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000014",
@@ -14782,8 +15027,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000082",
-                     *           "link": 82,
+                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "link": 84,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000017",
@@ -14802,8 +15047,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000083",
-                     *           "link": 81,
+                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "link": 83,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000017",
@@ -14817,8 +15062,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000084",
-                     *           "link": 80,
+                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -14832,8 +15077,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000085",
-                     *           "link": 79,
+                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -14847,8 +15092,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000086",
-                     *           "link": 78,
+                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -14867,8 +15112,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000087",
-                     *           "link": 77,
+                     *           "id": "01900000-0000-7000-8000-000000000088",
+                     *           "link": 79,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -14893,11 +15138,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000088",
-                     *           "link": 76,
+                     *           "id": "01900000-0000-7000-8000-000000000089",
+                     *           "link": 78,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000089",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000090",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -14913,11 +15158,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000043",
-                     *           "link": 75,
+                     *           "id": "01900000-0000-7000-8000-000000000044",
+                     *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000044",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000045",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -14928,11 +15173,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000090",
-                     *           "link": 74,
+                     *           "id": "01900000-0000-7000-8000-000000000091",
+                     *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -14945,11 +15190,11 @@ export interface operations {
                      *           "detail": {
                      *             "host": "hooks.invalid"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000091",
-                     *           "link": 73,
+                     *           "id": "01900000-0000-7000-8000-000000000092",
+                     *           "link": 75,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -14970,11 +15215,11 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000092",
-                     *           "link": 72,
+                     *           "id": "01900000-0000-7000-8000-000000000093",
+                     *           "link": 74,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -14995,11 +15240,11 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000093",
-                     *           "link": 71,
+                     *           "id": "01900000-0000-7000-8000-000000000094",
+                     *           "link": 73,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -15010,11 +15255,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000094",
-                     *           "link": 70,
+                     *           "id": "01900000-0000-7000-8000-000000000095",
+                     *           "link": 72,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000095",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000096",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -15025,13 +15270,13 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000096"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000097"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000097",
-                     *           "link": 69,
+                     *           "id": "01900000-0000-7000-8000-000000000098",
+                     *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000095",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000096",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -15047,11 +15292,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000098",
-                     *           "link": 68,
+                     *           "id": "01900000-0000-7000-8000-000000000099",
+                     *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000099",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000100",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -15070,11 +15315,11 @@ export interface operations {
                      *             "kind": "webhook",
                      *             "name": "receiver"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000100",
-                     *           "link": 67,
+                     *           "id": "01900000-0000-7000-8000-000000000101",
+                     *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000095",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000096",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -15085,11 +15330,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000101",
-                     *           "link": 66,
+                     *           "id": "01900000-0000-7000-8000-000000000102",
+                     *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -15105,11 +15350,11 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000102",
-                     *           "link": 65,
+                     *           "id": "01900000-0000-7000-8000-000000000103",
+                     *           "link": 67,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -15120,14 +15365,14 @@ export interface operations {
                      *           "actor_name": null,
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000038",
-                     *             "job_id": "01900000-0000-7000-8000-000000000039"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000039",
+                     *             "job_id": "01900000-0000-7000-8000-000000000040"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000103",
-                     *           "link": 64,
+                     *           "id": "01900000-0000-7000-8000-000000000104",
+                     *           "link": 66,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -15143,11 +15388,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000104",
-                     *           "link": 63,
+                     *           "id": "01900000-0000-7000-8000-000000000105",
+                     *           "link": 65,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000039",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -15163,11 +15408,11 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000105",
-                     *           "link": 62,
+                     *           "id": "01900000-0000-7000-8000-000000000106",
+                     *           "link": 64,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -15183,11 +15428,11 @@ export interface operations {
                      *             "name": "deploys",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000106",
-                     *           "link": 61,
+                     *           "id": "01900000-0000-7000-8000-000000000107",
+                     *           "link": 63,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -15201,11 +15446,11 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000107",
-                     *           "link": 60,
+                     *           "id": "01900000-0000-7000-8000-000000000108",
+                     *           "link": 62,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000037",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -15220,11 +15465,11 @@ export interface operations {
                      *             "sha256": "96799316190d2f7cd4ebbc24f6735d8c34dc8920847678bb109cdee0a4561a85",
                      *             "version": "1.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000108",
-                     *           "link": 59,
+                     *           "id": "01900000-0000-7000-8000-000000000109",
+                     *           "link": 61,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000109",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000110",
                      *           "subject_kind": "package",
                      *           "subject_name": null
                      *         },
@@ -15235,11 +15480,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000110",
-                     *           "link": 58,
+                     *           "id": "01900000-0000-7000-8000-000000000111",
+                     *           "link": 60,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000111",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000112",
                      *           "subject_kind": "assignment",
                      *           "subject_name": null
                      *         },
@@ -15253,11 +15498,11 @@ export interface operations {
                      *             "agent_count": 1,
                      *             "name": "proxy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000112",
-                     *           "link": 57,
+                     *           "id": "01900000-0000-7000-8000-000000000113",
+                     *           "link": 59,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000111",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000112",
                      *           "subject_kind": "assignment",
                      *           "subject_name": null
                      *         },
@@ -15271,16 +15516,16 @@ export interface operations {
                      *             "agent_count": 1,
                      *             "name": "proxy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000113",
-                     *           "link": 56,
+                     *           "id": "01900000-0000-7000-8000-000000000114",
+                     *           "link": 58,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000111",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000112",
                      *           "subject_kind": "assignment",
                      *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "56.01a20af4-cd81-77cc-a54f-4e9396ab3392"
+                     *       "next_cursor": "58.01a20b78-ec40-74cd-9062-5f3394e71549"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -15389,10 +15634,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"QyQdp+EfpiMP6YjGngWK9pGbtpONVYde8QAJgwF0cFw=","is_complete":false}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000041","link":90,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000007","subject_name":"fake","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":105,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"105.01a20af4-e681-70b6-91fb-36fffeb1aee5"}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"job/BxgnTSKgDlwuA1l4A7g862NIcQ9wMbgXmvoQnKY=","is_complete":false}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":92,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000007","subject_name":"fake","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000043","link":107,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"end","position":"107.01a20b79-3137-70d4-9f81-9b0c9e0d148d"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -15473,10 +15718,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "3c87c8778fa4f21ed694d62086b959221d8348ce7aa2e1a2ea1399181888e8b0",
-                     *       "number": 105,
-                     *       "public_key": "QyQdp+EfpiMP6YjGngWK9pGbtpONVYde8QAJgwF0cFw=",
-                     *       "signature": "6/5QEroze3D0NSJWqrIwlQZ7zMXLveOlk5qQkCKJuh+iRz1V4NT10af+aQ2yEuy0nBt0nPNUciZ+ifA3FkAEDw==",
+                     *       "hash": "afe87c1820553ba0c558b60eed639db410dd5cd5a386ddc9b02c613274cdfc4e",
+                     *       "number": 107,
+                     *       "public_key": "job/BxgnTSKgDlwuA1l4A7g862NIcQ9wMbgXmvoQnKY=",
+                     *       "signature": "9IjIm8tSyM2MQ64+oLskDn/T/o3Hi7kSAshRLrpmLrWBuL3p6Ap9zM/BbeNlldu4+LeT05rfCi4YklVfHHcABA==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -15661,19 +15906,19 @@ export interface operations {
                     /**
                      * @example {
                      *       "after": 0,
-                     *       "entry_count": 105,
+                     *       "entry_count": 107,
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "3c87c8778fa4f21ed694d62086b959221d8348ce7aa2e1a2ea1399181888e8b0",
-                     *         "number": 105,
-                     *         "public_key": "QyQdp+EfpiMP6YjGngWK9pGbtpONVYde8QAJgwF0cFw=",
-                     *         "signature": "6/5QEroze3D0NSJWqrIwlQZ7zMXLveOlk5qQkCKJuh+iRz1V4NT10af+aQ2yEuy0nBt0nPNUciZ+ifA3FkAEDw==",
+                     *         "hash": "afe87c1820553ba0c558b60eed639db410dd5cd5a386ddc9b02c613274cdfc4e",
+                     *         "number": 107,
+                     *         "public_key": "job/BxgnTSKgDlwuA1l4A7g862NIcQ9wMbgXmvoQnKY=",
+                     *         "signature": "9IjIm8tSyM2MQ64+oLskDn/T/o3Hi7kSAshRLrpmLrWBuL3p6Ap9zM/BbeNlldu4+LeT05rfCi4YklVfHHcABA==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
-                     *       "last_link": 105,
-                     *       "link_count": 105,
+                     *       "last_link": 107,
+                     *       "link_count": 107,
                      *       "next_after": null
                      *     }
                      */
@@ -16354,7 +16599,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000034",
+                     *         "id": "01900000-0000-7000-8000-000000000035",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -16362,7 +16607,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000120"
+                     *       "session_id": "01900000-0000-7000-8000-000000000121"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -16487,7 +16732,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000034",
+                     *         "id": "01900000-0000-7000-8000-000000000035",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -16495,7 +16740,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000051"
+                     *       "session_id": "01900000-0000-7000-8000-000000000052"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -16601,8 +16846,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_ATAPs0YiYIIHBDBMHv_0U22IEMkMVltuw5iuTmoSUkNVX0zfAG_kXdcIidxyRGhJ1T-LYtFeszv8hoY59D6rbWHzK2L4DkHeEwWa6oIztIkQjQO9z9NDn6gJXQc2xHjq1hkSXlzW7JShHYEFjdOJn3P6ykpZQURnmNUQ35HF1F0Nyb5aEglnA_JNx41M1eV7_VoBc4CldGLj28yl7lYf0aQQzCAy8pna6stHukKQH6rPTkVQGeDcnw_BMlzjnQLrAoi7mXuSPOjzsC3JcFHhZRcIGLr7h3X-b15HNS-IrmnQIq-JR1-DwIul5IgYUSYDQ-MXG3n9yVB0Vd0Rtemi8KYs8UED3833uIx0s7hXfFoQf9W_VSJa2ox0Udmhkae34UieSKh70hhG-9sExK4_AmJnmLPH_EBDloWJXznwm_iVxyye5EPVbAaLqQev37NZYoWPQIgk6UiNq3qRgkj6ThyFzCcgo8E",
-                 *       "code": "814153"
+                 *       "challenge": "mst_challenge_ASfYCJO5K9BemSBaF1d3fmGInu_4zdbIacwytgIFIcBYLY2b7JbkkJx1HHi4bJTDl6y8wDNV_71y0pSzjH6GzF-82-c5-2gU147wpEE_jmdEgjkhAlcvptdrbTbe440uuCYcYVKMS6ccQTX0EyruezZPoCrJTmhFDOH66h10Q296vrVstvLMJwLJi-3G5n0tn6JkdPH8GdOh9QFWTm-1zcNLveF1CvJxRRp3AaCGsMlle-ExraIjVF3A5m6it8g0MjiddNqQa2FbodqknLNUlGCef6ki2ENytK6vQEzoDuoB1mtUInChIwNB8R5TBFkwagqndOQecLLKVZxACIKVN2ScYjGFk2c5ka_rH0wD-COOgwnaZBsOPwQ6Orzy6NLn1t56nzmOGGsrlStFdiyoUtPjRFzXaJrViAtMVNWjyK7lCF_wJAtg0fkxKck5u8nC0AzKcNxMqnX5UdoxccHudU72Ub8Xbw",
+                 *       "code": "082988"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -17174,11 +17419,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_ATAPs0YiYIIHPrINNO8esB0R-9baSzLcl5QL4A133_wZ2TjiVvaiZI2oX1CoxlKNYoiJF01YeeuN1hzd3B2oIn4DnXViY_qQ3VP0ZO2oqmbm-V1Hjn908Yk93-5NfUgSI_WY3g8Rqa5K8xJpsRCVJdjjA-C_Ci5yOQ71Pofp_nVlJgdfwvxVJpDoyL4is1UaO3D_IvIfZxALJJsXH0q37_5UPSsoYtTlY-LIImDIKuxk5_BOF9QU4cOxZI6N57WHraaoxMlgHerG0RdzZ41Z5YvXTKYQpKvwtbRqqGHwKHW0D8yoNftDRiAs4dJ8Z5T0hP-qTTVChlEXOVVzK_NkzRnyP9sQj49HDLbwDPhZEqrrMy_DLNMEzGy7SuZc-7CvhDKRV36vELdVp23isaWPQRov0aUyzwleiXeu",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJYLWYxSXFzeURrOXpUYUJRcGRWT3FlTHFsZzBEenVXcnpveVJqYkZhRFFnIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "bHkWcLu6aiieG4f3YEN0dvoETUxVL6ofClOdfGpcdEI",
-                 *         "signature": "MEUCIQC7UpXdwNl6SyYdW2gPU5HdPtkyuHVxzyGmDAV4PxWJNwIgM7BE1kTpe6mcGdAJqSFUs2s7cjqLxLBxFrEwuU-ZSFk",
-                 *         "user_handle": "AaIK9OgcdSetqrAm970tBw"
+                 *         "challenge": "mst_passkey_ASfYCJO5K9BeUDu3pbRcrmsJ76ahm5tY5AMsm-Jdpac75gkFkGqbfu0oZnWOxoHpYVn2So0_uYwnUH22KDrrhbDFJA909IijBAJjdQyH8WLu8nmm7k1EdMoVDwitHOeOacCkzF5GGnvmsd4h5kUc-IlZUyVcWHA23bmlTdugI0EmIhgegy0aHIH464zNomfa--t4rYZKnA3VITaM4mdJeo6-GMaP279MxErZWzWHXfd1Uy-2wrwYNJ3MzWw2Y-3Zr36u7I40KWNPSMdwMrsdwoDBaUQDCc2AT_-7DohTt5MsRI1hDhDMGhzIdyLNYCdlRF45KiOXVF7Xe4HEikL7xrY5yASlylTt6J6tBjzM5wliavFiF7BPRiYBhXNshqb7cmHxQULaBB5tz7wgoNMcdyYW1DSS7EW573Gp",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiI5UDlzNC1aVUZxSE10X2JFSjBiSWdhYjlvQTRRenA0T2RENXlOQVdzZzk0IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "fJcHEdLCarNDLuQyF8yv9XuZVHen76-tSdz7-nv0iNg",
+                 *         "signature": "MEUCIBwVMChQol4UfURlDn2Vr3e02t2FIb-xi2cYEsQvWNbZAiEAkHAGhKA1SfPrx926w9bMQBHa4y9W4MPtyhrKNFiQIaU",
+                 *         "user_handle": "AaILeUcnccW5HND0Pwnmng"
                  *       }
                  *     }
                  */
@@ -17207,7 +17452,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000127"
+                     *       "session_id": "01900000-0000-7000-8000-000000000128"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -17308,10 +17553,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_ATAPs0YiYIIHPrINNO8esB0R-9baSzLcl5QL4A133_wZ2TjiVvaiZI2oX1CoxlKNYoiJF01YeeuN1hzd3B2oIn4DnXViY_qQ3VP0ZO2oqmbm-V1Hjn908Yk93-5NfUgSI_WY3g8Rqa5K8xJpsRCVJdjjA-C_Ci5yOQ71Pofp_nVlJgdfwvxVJpDoyL4is1UaO3D_IvIfZxALJJsXH0q37_5UPSsoYtTlY-LIImDIKuxk5_BOF9QU4cOxZI6N57WHraaoxMlgHerG0RdzZ41Z5YvXTKYQpKvwtbRqqGHwKHW0D8yoNftDRiAs4dJ8Z5T0hP-qTTVChlEXOVVzK_NkzRnyP9sQj49HDLbwDPhZEqrrMy_DLNMEzGy7SuZc-7CvhDKRV36vELdVp23isaWPQRov0aUyzwleiXeu",
+                     *       "challenge": "mst_passkey_ASfYCJO5K9BeUDu3pbRcrmsJ76ahm5tY5AMsm-Jdpac75gkFkGqbfu0oZnWOxoHpYVn2So0_uYwnUH22KDrrhbDFJA909IijBAJjdQyH8WLu8nmm7k1EdMoVDwitHOeOacCkzF5GGnvmsd4h5kUc-IlZUyVcWHA23bmlTdugI0EmIhgegy0aHIH464zNomfa--t4rYZKnA3VITaM4mdJeo6-GMaP279MxErZWzWHXfd1Uy-2wrwYNJ3MzWw2Y-3Zr36u7I40KWNPSMdwMrsdwoDBaUQDCc2AT_-7DohTt5MsRI1hDhDMGhzIdyLNYCdlRF45KiOXVF7Xe4HEikL7xrY5yASlylTt6J6tBjzM5wliavFiF7BPRiYBhXNshqb7cmHxQULaBB5tz7wgoNMcdyYW1DSS7EW573Gp",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "X-f1IqsyDk9zTaBQpdVOqeLqlg0DzuWrzoyRjbFaDQg"
+                     *       "nonce": "9P9s4-ZUFqHMt_bEJ0bIgab9oA4Qzp4OdD5yNAWsg94"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -17598,7 +17843,7 @@ export interface operations {
                      *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000051"
+                     *       "session_id": "01900000-0000-7000-8000-000000000052"
                      *     }
                      */
                     "application/json": components["schemas"]["TokensView"];
@@ -17714,7 +17959,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000124"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000125"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -17809,7 +18054,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000124"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000125"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -17825,7 +18070,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000124"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000125"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -17920,8 +18165,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "113654",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000124"
+                 *       "code": "891419",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000125"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -18068,7 +18313,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000034",
+                     *         "id": "01900000-0000-7000-8000-000000000035",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -18076,7 +18321,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000128"
+                     *       "session_id": "01900000-0000-7000-8000-000000000129"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -18948,7 +19193,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000053",
+                     *       "request_id": "01900000-0000-7000-8000-000000000054",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -19139,7 +19384,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000126",
+                     *       "request_id": "01900000-0000-7000-8000-000000000127",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -19213,15 +19458,15 @@ export interface operations {
                      *           "error_code": "exit_code",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000046",
+                     *           "id": "01900000-0000-7000-8000-000000000047",
                      *           "is_held": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000048",
+                     *           "job_id": "01900000-0000-7000-8000-000000000049",
                      *           "late_result": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 4,
+                     *             "duration_ms": 9,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -19342,16 +19587,16 @@ export interface operations {
                      *       "error_code": "exit_code",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000046",
+                     *       "id": "01900000-0000-7000-8000-000000000047",
                      *       "is_held": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000048",
+                     *       "job_id": "01900000-0000-7000-8000-000000000049",
                      *       "late_result": null,
                      *       "output_bytes": 9,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 4,
+                     *         "duration_ms": 9,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -19767,7 +20012,7 @@ export interface operations {
                      *       "error_code": null,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000079",
+                     *       "id": "01900000-0000-7000-8000-000000000080",
                      *       "is_held": false,
                      *       "job_id": null,
                      *       "late_result": null,
@@ -20015,24 +20260,24 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 4,
+                     *           "duration_ms": 9,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000046",
+                     *           "id": "01900000-0000-7000-8000-000000000047",
                      *           "is_held": false,
                      *           "is_output_incomplete": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000048",
+                     *           "job_id": "01900000-0000-7000-8000-000000000049",
                      *           "late_result": null,
                      *           "lock": null,
                      *           "not_before": null,
                      *           "output_bytes": 9,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
-                     *           "request_id": "01900000-0000-7000-8000-000000000050",
+                     *           "request_id": "01900000-0000-7000-8000-000000000051",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "retried_as": null,
@@ -20147,31 +20392,31 @@ export interface operations {
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000046\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795480144867,\"ended_at_ms\":1795480144873},\"result\":{\"exit_code\":3,\"duration_ms\":4,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "DKmKi1IXjUitnPeu6m1OeYpGrV86IEJiN9h3xt87IylabFZeGlKPCpPIDbxFgJ+5fpof9jf1E6LNd70/lzJpBQ=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000047\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"/YpiZjHMPLEiYmhFv1izSnAgp4kExLE7jBq+ia5RPQs=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795488801789,\"ended_at_ms\":1795488801806},\"result\":{\"exit_code\":3,\"duration_ms\":9,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "fxV85w/dIGXiplXomfpHK+8ia8zoXl9soMnYqGBHc66l8QxULKSiD36J4taQmwawJ80wVMUh8Kn6sBQkThaOCQ=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 4,
+                     *       "duration_ms": 9,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000046",
+                     *       "id": "01900000-0000-7000-8000-000000000047",
                      *       "is_held": false,
                      *       "is_output_incomplete": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000048",
+                     *       "job_id": "01900000-0000-7000-8000-000000000049",
                      *       "late_result": null,
                      *       "lock": null,
                      *       "not_before": null,
                      *       "output_bytes": 9,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
-                     *       "request_id": "01900000-0000-7000-8000-000000000050",
+                     *       "request_id": "01900000-0000-7000-8000-000000000051",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "retried_as": null,
@@ -20677,6 +20922,538 @@ export interface operations {
             };
         };
     };
+    list_files: {
+        parameters: {
+            query?: {
+                /** @description Where the previous page ended. */
+                cursor?: string;
+                /** @description Items of a page: 1 to 500, default 50. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of files. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "bytes": 12,
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "expires_at": "2026-01-31T12:00:00.000Z",
+                     *           "id": "01900000-0000-7000-8000-000000000031",
+                     *           "is_complete": false,
+                     *           "name": "app.conf",
+                     *           "received_bytes": 0,
+                     *           "sha256": "40f64227c4531d0bf37c3fdcfcdf871fc6a7504aec05115bd6428ea9528bb621"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PageView_FileView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "bytes": 12,
+                 *       "name": "app.conf",
+                 *       "sha256": "40f64227c4531d0bf37c3fdcfcdf871fc6a7504aec05115bd6428ea9528bb621"
+                 *     }
+                 */
+                "application/json": components["schemas"]["FileBody"];
+            };
+        };
+        responses: {
+            /** @description The same file was uploaded before, or its upload was started. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileView"];
+                };
+            };
+            /** @description The new upload. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "bytes": 12,
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "is_complete": false,
+                     *       "name": "app.conf",
+                     *       "received_bytes": 0,
+                     *       "sha256": "40f64227c4531d0bf37c3fdcfcdf871fc6a7504aec05115bd6428ea9528bb621"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["FileView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "bytes": 12,
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "is_complete": false,
+                     *       "name": "app.conf",
+                     *       "received_bytes": 0,
+                     *       "sha256": "40f64227c4531d0bf37c3fdcfcdf871fc6a7504aec05115bd6428ea9528bb621"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["FileView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file is deleted. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    send_file: {
+        parameters: {
+            query: {
+                /** @description The bytes of the file before these: `received_bytes`. */
+                offset_bytes: number;
+            };
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description The file, with the bytes that are there now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "bytes": 12,
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "is_complete": true,
+                     *       "name": "app.conf",
+                     *       "received_bytes": 12,
+                     *       "sha256": "40f64227c4531d0bf37c3fdcfcdf871fc6a7504aec05115bd6428ea9528bb621"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["FileView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_groups: {
         parameters: {
             query?: {
@@ -20706,7 +21483,7 @@ export interface operations {
                      *           "desired_version": "0.2.0",
                      *           "halt_reason": null,
                      *           "healthy_for_ms": 60000,
-                     *           "id": "01900000-0000-7000-8000-000000000031",
+                     *           "id": "01900000-0000-7000-8000-000000000032",
                      *           "max_failures": 1,
                      *           "name": "web",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -20833,7 +21610,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -20973,7 +21750,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -21158,7 +21935,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -21307,7 +22084,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -21456,7 +22233,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -21609,7 +22386,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "enabled": true,
-                     *           "id": "01900000-0000-7000-8000-000000000032",
+                     *           "id": "01900000-0000-7000-8000-000000000033",
                      *           "job": {
                      *             "offline": "wait",
                      *             "script": "deploy",
@@ -21623,7 +22400,7 @@ export interface operations {
                      *           "parameters": {
                      *             "VERSION": "/release/tag"
                      *           },
-                     *           "path": "/hooks/01900000-0000-7000-8000-000000000032",
+                     *           "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *           "replay_window_ms": 300000
                      *         }
                      *       ],
@@ -21744,7 +22521,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -21758,9 +22535,9 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_00000000/s3YA9+p8w7VSZkGUC/jcVJuDoIAkEO6yiQ="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -21883,7 +22660,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -21897,7 +22674,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -22066,7 +22843,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -22080,7 +22857,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -22214,9 +22991,9 @@ export interface operations {
                      *         {
                      *           "delivery_key": null,
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000038",
+                     *           "id": "01900000-0000-7000-8000-000000000039",
                      *           "is_test": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000039",
+                     *           "job_id": "01900000-0000-7000-8000-000000000040",
                      *           "received_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "state": "started"
@@ -22327,7 +23104,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -22341,9 +23118,9 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_/hoj1d9PGKz9DfftcotZzTlehURJkKDw+gXd5Vf1zac="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -22624,7 +23401,7 @@ export interface operations {
                      *           ],
                      *           "failing_since": null,
                      *           "host": "hooks.invalid",
-                     *           "id": "01900000-0000-7000-8000-000000000033",
+                     *           "id": "01900000-0000-7000-8000-000000000034",
                      *           "is_enabled": true,
                      *           "kind": "slack",
                      *           "last_error": null,
@@ -22756,7 +23533,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -22892,7 +23669,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -23073,7 +23850,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -23223,14 +24000,14 @@ export interface operations {
                      *           "event": "job.failed",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000096",
-                     *           "job_id": "01900000-0000-7000-8000-000000000039",
+                     *           "id": "01900000-0000-7000-8000-000000000097",
+                     *           "job_id": "01900000-0000-7000-8000-000000000100",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "the receiver answered 400",
                      *             "response": null,
                      *             "status": 400,
-                     *             "took_ms": 1
+                     *             "took_ms": 15
                      *           },
                      *           "repeat_count": 0,
                      *           "state": "failed"
@@ -23340,14 +24117,14 @@ export interface operations {
                      *       "event": "job.failed",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000096",
-                     *       "job_id": "01900000-0000-7000-8000-000000000039",
+                     *       "id": "01900000-0000-7000-8000-000000000097",
+                     *       "job_id": "01900000-0000-7000-8000-000000000100",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "the receiver answered 400",
                      *         "response": null,
                      *         "status": 400,
-                     *         "took_ms": 1
+                     *         "took_ms": 15
                      *       },
                      *       "repeat_count": 0,
                      *       "state": "pending"
@@ -23478,7 +24255,7 @@ export interface operations {
                      *       "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *       "response": null,
                      *       "status": null,
-                     *       "took_ms": 1
+                     *       "took_ms": 2
                      *     }
                      */
                     "application/json": components["schemas"]["WebhookAttempt"];
@@ -23598,10 +24375,10 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000034",
+                     *           "created_by": "01900000-0000-7000-8000-000000000035",
                      *           "email": "grace@example.com",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000035",
+                     *           "id": "01900000-0000-7000-8000-000000000036",
                      *           "role": "member"
                      *         }
                      *       ],
@@ -23701,10 +24478,10 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000034",
+                     *       "created_by": "01900000-0000-7000-8000-000000000035",
                      *       "email": "grace@example.com",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000035",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
                      *       "role": "member",
                      *       "token": "mst_invite_0000000000000000000000000000000000000000000000000000000000000000"
                      *     }
@@ -24033,7 +24810,7 @@ export interface operations {
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "halt_reason": null,
-                     *           "id": "01900000-0000-7000-8000-000000000048",
+                     *           "id": "01900000-0000-7000-8000-000000000049",
                      *           "lock": null,
                      *           "parameters": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -24170,7 +24947,7 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000048",
+                     *       "id": "01900000-0000-7000-8000-000000000049",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -24449,7 +25226,7 @@ export interface operations {
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000048",
+                     *       "id": "01900000-0000-7000-8000-000000000049",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -24889,17 +25666,17 @@ export interface operations {
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": "It was sent to web-1, which has not reported its start. It starts when the host has a free slot. You can cancel it.",
                      *           "finished_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000046",
+                     *           "id": "01900000-0000-7000-8000-000000000047",
                      *           "is_held": false,
                      *           "is_output_incomplete": null,
-                     *           "job_id": "01900000-0000-7000-8000-000000000048",
+                     *           "job_id": "01900000-0000-7000-8000-000000000049",
                      *           "late_result": null,
                      *           "lock": null,
                      *           "not_before": null,
                      *           "output_bytes": null,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
-                     *           "request_id": "01900000-0000-7000-8000-000000000050",
+                     *           "request_id": "01900000-0000-7000-8000-000000000051",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "retried_as": null,
@@ -25363,13 +26140,13 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000125",
+                     *       "id": "01900000-0000-7000-8000-000000000126",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
-                     *       "retry_of": "01900000-0000-7000-8000-000000000048",
+                     *       "retry_of": "01900000-0000-7000-8000-000000000049",
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
@@ -25540,6 +26317,8 @@ export interface operations {
                      *             "schedules:write",
                      *             "scripts:read",
                      *             "scripts:write",
+                     *             "files:read",
+                     *             "files:write",
                      *             "members:read",
                      *             "members:write",
                      *             "webhooks:write",
@@ -26407,13 +27186,13 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "id": "01900000-0000-7000-8000-000000000035",
                      *       "kind": "member",
                      *       "memberships": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000034",
+                     *           "id": "01900000-0000-7000-8000-000000000035",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -26441,6 +27220,8 @@ export interface operations {
                      *         "schedules:write",
                      *         "scripts:read",
                      *         "scripts:write",
+                     *         "files:read",
+                     *         "files:write",
                      *         "members:read",
                      *         "members:write",
                      *         "webhooks:write",
@@ -26452,9 +27233,9 @@ export interface operations {
                      *         "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "expires_at": "2026-01-31T12:00:00.000Z",
-                     *         "id": "01900000-0000-7000-8000-000000000051",
+                     *         "id": "01900000-0000-7000-8000-000000000052",
                      *         "is_current": true,
-                     *         "member_id": "01900000-0000-7000-8000-000000000034",
+                     *         "member_id": "01900000-0000-7000-8000-000000000035",
                      *         "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *         "source": "127.0.0.1",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -26642,7 +27423,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "280503"
+                 *       "code": "769675"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -26757,7 +27538,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "follows_in": null,
-                     *           "id": "01900000-0000-7000-8000-000000000116",
+                     *           "id": "01900000-0000-7000-8000-000000000117",
                      *           "issuer": "http://127.0.0.1:8080",
                      *           "provider": "corp",
                      *           "subject": "subject-1"
@@ -26979,10 +27760,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACBseRZwu7pqKJ4bh_dgQ3R2-gRNTFUvqh8KU518alx0QqUBAgMmIAEhWCDNt146t6g0tTMYpV-F5kjL_xYo4x_zUtk2Gwr9Zur7tiJYIHD5wWf_nrgSf8YWt0HgMCwOOeC869WUyEMyugWjn_n_",
-                 *       "challenge": "mst_passkey_ATAPs0YiYIIHea3s0ETasJsLOzuP1_BH8F5TKw5VauZaTzQIFVVhGT6lWDoO4U53DaNe1csB8FPR_fpsRFj-GPMV59mdKyeNlzDZ2Y6k6LBsIoXj96VPAo6BgKVa_qjod-KHx7vAHh3WbpCdDnyhcYD8rVPisuon42q3U9nZzjh-QwctA6i19oT75ggvK2QDXc5ZfvexjiYnV1cdn0yPYRflZvWGTR6TfLuQe3eLL0NRf-XNWdF8L7qFBGZxfAkQS-45a0Dspmoyyp41r_MLX71ZFkGs94sU6Ych694IMa3RelGb-nd9JIbG9x051oWXzLOdrulF72P3t61w0MQzq8SeCWQYe1HNAXyulZ03hqgO_QJ9pa2fuuhiRBkRZFY3rP3T7T4W0xb40SWaTQPEE3cav0BFyuXRKX7-vYDkIzFZLcLaNQvpyrhtUPMOjcT5EIuN_XZ265mIArtYFToX35uBWZN4YGz6afuCWCYivXjleLBmLrrE3jKrEFKRVNlHjQWpd25c2HtrqsEILRAon0xT9SZLyelXULRx10BxgJH5vSLzIeNN7B33XD5xVvBrKIsFaViuP8KQodRK9TwNV4r5kz1o9RPAeVx-gW8J7w4bMDtzHsYY4YuYpJ1uSaW1Vp1aPV-5z47bMq3BeZO-d1ZcZfHjIkRraocc4N8T44VH_AbZ6KBlFVCbCVqf6Vp5MGiJjVHk1CBO81hbVhyRRdDyDnYP_GqX0-IWd3BfCn3gXnT6Mps0hyuQZPjntE7N9xDyGfq9umVRuQ",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJvZTBxUl96ai1nT0pDM0FqdnJ4SFgxVlVJdlRlLXRuQWt5bUphUG16bXRFIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "bHkWcLu6aiieG4f3YEN0dvoETUxVL6ofClOdfGpcdEI",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACB8lwcR0sJqs0Mu5DIXzK_1e5lUd6fvr61J3Pv6e_SI2KUBAgMmIAEhWCDWZUhr4YImqvceryo59Voi2KzkYLzWYtEy5aq3fGiWXSJYIAZUuAdmdKa570N_EozAj7ROgtFXtDg05XOc7vn4VWnN",
+                 *       "challenge": "mst_passkey_ASfYCJO5K9BecOIGvTg54o2wuYJk03CagVFu9M2YfnIPVz7aircp4J-y28d_dxR-QeuhYhkESBrkRZ8xHHZY9GNKgab7khn5I-JjBwKE80DUX_jhH--FU8THo_rwcyHbV_mhJB70HViquFr7GrR_mHjjeOGvMzGTM1lEjx91R2wPVnSDaoeoU6_VLz6SEud1F7i9fJGWfRgCBhBj1ePyA1XJMQZvcfUP9jcUWKdbOS3k2JJjp7oObPcNjhxK-l72xe6ss8JRkLUdQY_g1PugPID9yPvkP9o5rGsAKW4S4vH-AYVviEDAF5aS78wqeZ58svBW4rNaOU4eaeVuxmtOD2nQ4ESjbI5T6bWMqh9TZoo8dDYX9nBH8GmEAn2xWO6CP4xj3B1L9G0erX_nyPY7nPxVIG7AtnnBTx68fyWouNN8an3N9QFXdgmSdS2JL-tlVA92B9c5yH94Tzdc5R51530XZztp0tURPTXf68-JMscVIWg3oqK2DQW9q32nINKfOJzNLWxOse7LUC6ypM0lRvb-chMOEY6AcIV1IuOx_CEF5nrOaAS2f1um6j3k5OWoRC-emCAjGiyj5l0jmN0uNfdfJaBGSNhIv_1J6ZmD8aMmyVO3Fj-Iy5g3Uj4Fxg3YTjAgfirzyL7koQTvDh5oPk_pKJ4tUAagSLvDMzqnnJG2UmHoXoyGxEuERQgFgW9_Bb8JiUHOwJ9Rbpcdh5IO-NIh9LYuunRKeGtfYvgvf6ufJDZmZnw5ND_mWj7yctgKIj58ijnRBx6X1A",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJSYXg5TnRhNFFkQWVMMHh2d0gwS1NzRk9HLWF3YVVQUVplS0EyeVhaMEowIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "fJcHEdLCarNDLuQyF8yv9XuZVHen76-tSdz7-nv0iNg",
                  *       "name": "laptop"
                  *     }
                  */
@@ -27005,16 +27786,16 @@ export interface operations {
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "vdoo-yd6x-jmpr-5vto",
-                     *         "aptw-s32m-vhqs-zms4",
-                     *         "whuf-tbju-6hg4-ijqd",
-                     *         "jdqg-m376-w6ho-flan",
-                     *         "c3bk-qua4-dj4c-e53r",
-                     *         "tdgu-sh76-5ea3-ckft",
-                     *         "7m7d-szdr-qntv-yhoy",
-                     *         "rncz-ocxl-hblt-xbgo",
-                     *         "lczz-dg7j-3day-dcu5",
-                     *         "xpnx-qrg2-xnj6-yrru"
+                     *         "w3rl-4np7-svsq-oy62",
+                     *         "t2xj-3rk7-3hjv-vctx",
+                     *         "u4du-yhx2-7c5c-ti6u",
+                     *         "iw32-reu3-elzd-ubcs",
+                     *         "dk7h-rfnp-rxjy-xwwx",
+                     *         "qf3k-32xr-t3y6-ta2a",
+                     *         "fhi4-u2zi-ojna-qprf",
+                     *         "sqwq-db3c-eiqz-lklm",
+                     *         "6j2p-bmj5-idh3-uvfu",
+                     *         "lg4r-fmwx-ycxe-hfqa"
                      *       ]
                      *     }
                      */
@@ -27136,12 +27917,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_ATAPs0YiYIIHea3s0ETasJsLOzuP1_BH8F5TKw5VauZaTzQIFVVhGT6lWDoO4U53DaNe1csB8FPR_fpsRFj-GPMV59mdKyeNlzDZ2Y6k6LBsIoXj96VPAo6BgKVa_qjod-KHx7vAHh3WbpCdDnyhcYD8rVPisuon42q3U9nZzjh-QwctA6i19oT75ggvK2QDXc5ZfvexjiYnV1cdn0yPYRflZvWGTR6TfLuQe3eLL0NRf-XNWdF8L7qFBGZxfAkQS-45a0Dspmoyyp41r_MLX71ZFkGs94sU6Ych694IMa3RelGb-nd9JIbG9x051oWXzLOdrulF72P3t61w0MQzq8SeCWQYe1HNAXyulZ03hqgO_QJ9pa2fuuhiRBkRZFY3rP3T7T4W0xb40SWaTQPEE3cav0BFyuXRKX7-vYDkIzFZLcLaNQvpyrhtUPMOjcT5EIuN_XZ265mIArtYFToX35uBWZN4YGz6afuCWCYivXjleLBmLrrE3jKrEFKRVNlHjQWpd25c2HtrqsEILRAon0xT9SZLyelXULRx10BxgJH5vSLzIeNN7B33XD5xVvBrKIsFaViuP8KQodRK9TwNV4r5kz1o9RPAeVx-gW8J7w4bMDtzHsYY4YuYpJ1uSaW1Vp1aPV-5z47bMq3BeZO-d1ZcZfHjIkRraocc4N8T44VH_AbZ6KBlFVCbCVqf6Vp5MGiJjVHk1CBO81hbVhyRRdDyDnYP_GqX0-IWd3BfCn3gXnT6Mps0hyuQZPjntE7N9xDyGfq9umVRuQ",
+                     *       "challenge": "mst_passkey_ASfYCJO5K9BecOIGvTg54o2wuYJk03CagVFu9M2YfnIPVz7aircp4J-y28d_dxR-QeuhYhkESBrkRZ8xHHZY9GNKgab7khn5I-JjBwKE80DUX_jhH--FU8THo_rwcyHbV_mhJB70HViquFr7GrR_mHjjeOGvMzGTM1lEjx91R2wPVnSDaoeoU6_VLz6SEud1F7i9fJGWfRgCBhBj1ePyA1XJMQZvcfUP9jcUWKdbOS3k2JJjp7oObPcNjhxK-l72xe6ss8JRkLUdQY_g1PugPID9yPvkP9o5rGsAKW4S4vH-AYVviEDAF5aS78wqeZ58svBW4rNaOU4eaeVuxmtOD2nQ4ESjbI5T6bWMqh9TZoo8dDYX9nBH8GmEAn2xWO6CP4xj3B1L9G0erX_nyPY7nPxVIG7AtnnBTx68fyWouNN8an3N9QFXdgmSdS2JL-tlVA92B9c5yH94Tzdc5R51530XZztp0tURPTXf68-JMscVIWg3oqK2DQW9q32nINKfOJzNLWxOse7LUC6ypM0lRvb-chMOEY6AcIV1IuOx_CEF5nrOaAS2f1um6j3k5OWoRC-emCAjGiyj5l0jmN0uNfdfJaBGSNhIv_1J6ZmD8aMmyVO3Fj-Iy5g3Uj4Fxg3YTjAgfirzyL7koQTvDh5oPk_pKJ4tUAagSLvDMzqnnJG2UmHoXoyGxEuERQgFgW9_Bb8JiUHOwJ9Rbpcdh5IO-NIh9LYuunRKeGtfYvgvf6ufJDZmZnw5ND_mWj7yctgKIj58ijnRBx6X1A",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "oe0qR_zj-gOJC3AjvrxHX1VUIvTe-tnAkymJaPmzmtE",
-                     *       "user_handle": "AaIK9OgcdSetqrAm970tBw",
+                     *       "nonce": "Rax9Nta4QdAeL0xvwH0KSsFOG-awaUPQZeKA2yXZ0J0",
+                     *       "user_handle": "AaILeUcnccW5HND0Pwnmng",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -27252,7 +28033,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "vdoo-yd6x-jmpr-5vto"
+                 *       "code": "w3rl-4np7-svsq-oy62"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -27483,9 +28264,9 @@ export interface operations {
                      *           "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000051",
+                     *           "id": "01900000-0000-7000-8000-000000000052",
                      *           "is_current": true,
-                     *           "member_id": "01900000-0000-7000-8000-000000000034",
+                     *           "member_id": "01900000-0000-7000-8000-000000000035",
                      *           "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -27697,8 +28478,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=YT4MNLKADB2DFXVAVLKC5PNQO6EB7CII&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "YT4MNLKADB2DFXVAVLKC5PNQO6EB7CII"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=H7OPABN2XDS6ZOS6DBZA4KODHFP7WEBO&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "H7OPABN2XDS6ZOS6DBZA4KODHFP7WEBO"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -27804,7 +28585,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "t5u2-kevh-s2cf-qvvm"
+                 *       "code": "z2lf-3ehn-k7ji-oriu"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -27918,7 +28699,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "490049"
+                 *       "code": "930241"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -27934,16 +28715,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "qosf-ruon-qnsw-kunv",
-                     *         "zb5m-iu5q-xvg4-wc6k",
-                     *         "w3ms-kqti-6cm5-jylm",
-                     *         "ldc4-madg-5uqg-t2td",
-                     *         "ke4c-yzox-g74n-givx",
-                     *         "zbc5-bhvo-c45y-bvke",
-                     *         "nt2a-iz5s-qr6i-npdc",
-                     *         "f273-vvk3-wcxy-f2os",
-                     *         "frxw-aym7-vtx7-5nvj",
-                     *         "4jp4-pbso-gvw6-spge"
+                     *         "ldv6-4ftr-gdus-hj6j",
+                     *         "gqin-wwgu-w2t7-qtiz",
+                     *         "ipug-h3fx-dytm-e227",
+                     *         "3dov-uguh-mo27-rt6e",
+                     *         "mnbu-f3yf-l4se-xfdf",
+                     *         "t44f-5rra-vhea-svdz",
+                     *         "jpxp-3kgy-q4sd-oq7f",
+                     *         "d37v-rjre-rhry-t4j2",
+                     *         "2am7-omua-lbn6-ngej",
+                     *         "kaog-pzo4-44gy-doxt"
                      *       ]
                      *     }
                      */
@@ -28050,7 +28831,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "490049"
+                 *       "code": "930241"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -28066,16 +28847,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "t5u2-kevh-s2cf-qvvm",
-                     *         "czrg-ff5u-z2qr-2ftk",
-                     *         "bxtq-2l2s-bvrp-2h7i",
-                     *         "phmi-v6ax-yv6r-z3am",
-                     *         "gqas-hyjw-bfft-vqft",
-                     *         "kgwy-tnuw-feuc-atf6",
-                     *         "lxme-lsuu-3oab-33ml",
-                     *         "fxgn-3ayq-g744-djrp",
-                     *         "kf23-w4ll-acak-vfpp",
-                     *         "ppn7-gisq-nmjt-kuef"
+                     *         "z2lf-3ehn-k7ji-oriu",
+                     *         "7juw-ndus-ueuo-keii",
+                     *         "ogot-jz46-6dyz-ubzb",
+                     *         "7par-xqp5-u2qb-n4lc",
+                     *         "smqq-5kxy-pjin-lrkh",
+                     *         "hl34-m3oe-6a54-6sux",
+                     *         "xfox-lx7e-xbdb-25xg",
+                     *         "vyy3-dw2q-wag7-rric",
+                     *         "svks-xom7-pcuw-hidl",
+                     *         "ryq2-hbul-mklu-b3md"
                      *       ]
                      *     }
                      */
@@ -28197,7 +28978,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000034",
+                     *           "id": "01900000-0000-7000-8000-000000000035",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -28526,7 +29307,7 @@ export interface operations {
                      *           "entry_count": 2,
                      *           "executor": "sh",
                      *           "format": "tar.zst",
-                     *           "id": "01900000-0000-7000-8000-000000000052",
+                     *           "id": "01900000-0000-7000-8000-000000000053",
                      *           "kind": "job",
                      *           "name": "backup",
                      *           "parameters": [],
@@ -28642,7 +29423,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000052",
+                     *       "id": "01900000-0000-7000-8000-000000000053",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -28763,7 +29544,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000052",
+                     *       "id": "01900000-0000-7000-8000-000000000053",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -29011,8 +29792,8 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
-                     *           "id": "01900000-0000-7000-8000-000000000040",
-                     *           "key_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
+                     *           "id": "01900000-0000-7000-8000-000000000041",
+                     *           "key_fingerprint": "98feb2751b99a46eef43e5a09dde0766d82b33dfa7058ff0939be428e60b9e2a",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -29102,8 +29883,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-24T00:29:11Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 26929928,\n        \"sha256\": \"538872881d9718cf7388b5da5eb84f93180d40998a88ae578842afcbea86456b\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4724128,\n        \"sha256\": \"1be1b60e474255b328c5ae0829ed7037236e0de7fba6d66f3018a6f989834c56\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"JUfEZY0WOWF57ztc22cXLw3ViJofOGBJASbxtOX0xLM=\",\n  \"signature\": \"ifDGxZmtL/nWmpmJyOc8CMTeMVEhj+2hoygRAk+XphyOK3sfiVHmNauOFcoxyQgfdYL16L7pVWm7BbFCUwjFDQ==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-24T02:53:37Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 27238856,\n        \"sha256\": \"9f51a08925c2b23970c4ccf09c4d462f99378ef4cd0d5dcb8a11cdf90bf719f3\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4724256,\n        \"sha256\": \"f28ffc8cc96b714ee7d709e5e0aa7bd211a0e4ed20cfe2c06b1b4632a2d6d5c9\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"ziQu1y+K2/twNt4W2KwWd1YYpZtGKSQS04JgCIcr67Q=\",\n  \"signature\": \"HneIxhKWZ1ZLoHiH/I/k8Vo02YK4iTxOG7EwHfTz2XgpYtIxqtgxPj8vr7Z3oXZsLOTKjgNRwU7wQLhXzAnEBg==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -29121,8 +29902,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
+                     *       "id": "01900000-0000-7000-8000-000000000041",
+                     *       "key_fingerprint": "98feb2751b99a46eef43e5a09dde0766d82b33dfa7058ff0939be428e60b9e2a",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -29235,9 +30016,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "HN5MiV748NMOWgBWspZ1YlCTEZWNKOHq620+RgRvnjE=",
-                 *       "old": "JUfEZY0WOWF57ztc22cXLw3ViJofOGBJASbxtOX0xLM=",
-                 *       "signature": "OF/SLcsKelM7CKHNtC5Z6kRSzcjYx4Tlnh8HEjhdCwel7GKJhUzB/IonjMZj2Q5uZ9+3z8Xgf1eRLN6dcolPCw=="
+                 *       "new": "TKWKAp7v4noKguvwUTjUbcPMV4NC9tnvd1vk0wXNG/8=",
+                 *       "old": "ziQu1y+K2/twNt4W2KwWd1YYpZtGKSQS04JgCIcr67Q=",
+                 *       "signature": "6q6Txhs96P3gKKnR0VUCMiwS/KeFcWKAKaYEI336gIIQfUkZ3bGMc/BDAdl627h+iNOYsKcEGNvkdlHPjwGAAQ=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -29252,8 +30033,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "c50c3206e99a3a684ceeb806f3d8df035c82089c12654f79953c15537059bce2",
-                     *       "old_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92"
+                     *       "new_fingerprint": "eb5553a6e344767aecb08440d8d92fde58ff36f9a73bbaf704820aa68f2c7533",
+                     *       "old_fingerprint": "98feb2751b99a46eef43e5a09dde0766d82b33dfa7058ff0939be428e60b9e2a"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -29371,25 +30152,25 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
+                     *       "id": "01900000-0000-7000-8000-000000000041",
+                     *       "key_fingerprint": "98feb2751b99a46eef43e5a09dde0766d82b33dfa7058ff0939be428e60b9e2a",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 26929928,
+                     *           "bytes": 27238856,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "538872881d9718cf7388b5da5eb84f93180d40998a88ae578842afcbea86456b"
+                     *           "sha256": "9f51a08925c2b23970c4ccf09c4d462f99378ef4cd0d5dcb8a11cdf90bf719f3"
                      *         },
                      *         {
-                     *           "bytes": 4724128,
+                     *           "bytes": 4724256,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "1be1b60e474255b328c5ae0829ed7037236e0de7fba6d66f3018a6f989834c56"
+                     *           "sha256": "f28ffc8cc96b714ee7d709e5e0aa7bd211a0e4ed20cfe2c06b1b4632a2d6d5c9"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -29478,8 +30259,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
+                     *       "id": "01900000-0000-7000-8000-000000000041",
+                     *       "key_fingerprint": "98feb2751b99a46eef43e5a09dde0766d82b33dfa7058ff0939be428e60b9e2a",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -29614,8 +30395,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
+                     *       "id": "01900000-0000-7000-8000-000000000041",
+                     *       "key_fingerprint": "98feb2751b99a46eef43e5a09dde0766d82b33dfa7058ff0939be428e60b9e2a",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -31175,10 +31956,10 @@ export interface operations {
                      *           "duration_ms": null,
                      *           "ended_at": null,
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000114",
+                     *           "id": "01900000-0000-7000-8000-000000000115",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000115",
+                     *           "job_id": "01900000-0000-7000-8000-000000000116",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -31402,7 +32183,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000115"
+                     *       "job_id": "01900000-0000-7000-8000-000000000116"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -31813,7 +32594,7 @@ export interface operations {
                      *           "description": "Shows how full the disks are",
                      *           "folder": "ops",
                      *           "has_trigger": false,
-                     *           "id": "01900000-0000-7000-8000-000000000036",
+                     *           "id": "01900000-0000-7000-8000-000000000037",
                      *           "interpreter": "sh",
                      *           "latest_version": 2,
                      *           "name": "disk-report",
@@ -31942,7 +32723,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000036",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "interpreter": "sh",
                      *       "latest_version": 1,
                      *       "name": "disk-report",
@@ -32428,7 +33209,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000036",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
@@ -32627,7 +33408,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000036",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
@@ -33428,7 +34209,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "01900000-0000-7000-8000-000000000111",
+                     *           "id": "01900000-0000-7000-8000-000000000112",
                      *           "name": "proxy",
                      *           "package": "package:proxy@1.2.0",
                      *           "state_counts": {},
@@ -33910,7 +34691,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "ada@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "id": "01900000-0000-7000-8000-000000000035",
                      *       "name": "Ada",
                      *       "role": "owner",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -34499,7 +35280,7 @@ export interface operations {
                     /**
                      * @example {"server_version":"0.1.0","started_at":"2026-01-31T12:00:00.000Z","tenant_id":"01900000-0000-7000-8000-000000000005","type":"export","version":1}
                      *     {"created_at":"2026-01-31T12:00:00.000Z","delete_at":null,"id":"01900000-0000-7000-8000-000000000005","is_deleted_by_operator":false,"name":"Example Ltd","passes_schedules_on":false,"plan":"pro","requires_second_factor":false,"type":"tenants"}
-                     *     {"created_at":"2026-01-31T12:00:00.000Z","created_by":null,"expires_at":null,"id":"01900000-0000-7000-8000-000000000002","last_used_at":"2026-01-31T12:00:00.000Z","limits":null,"name":"bootstrap","prefix":"mst_live_000000","previous_prefix":null,"previous_used_at":null,"previous_valid_until":null,"revoked_at":null,"role":"owner","rotated_by":null,"scopes":["agents:read","agents:write","agents:manage","agent_keys:read","agent_keys:write","commands:read","commands:run","commands:shell","commands:manage","approvals:decide","approvals:manage","api_keys:read","api_keys:write","audit:read","schedules:read","schedules:write","scripts:read","scripts:write","members:read","members:write","webhooks:write","integrations:read","integrations:write","tenant:manage","metrics:read","releases:manage","tenants:manage"],"tenant_id":"01900000-0000-7000-8000-000000000005","type":"api_keys"}
+                     *     {"created_at":"2026-01-31T12:00:00.000Z","created_by":null,"expires_at":null,"id":"01900000-0000-7000-8000-000000000002","last_used_at":"2026-01-31T12:00:00.000Z","limits":null,"name":"bootstrap","prefix":"mst_live_000000","previous_prefix":null,"previous_used_at":null,"previous_valid_until":null,"revoked_at":null,"role":"owner","rotated_by":null,"scopes":["agents:read","agents:write","agents:manage","agent_keys:read","agent_keys:write","commands:read","commands:run","commands:shell","commands:manage","approvals:decide","approvals:manage","api_keys:read","api_keys:write","audit:read","schedules:read","schedules:write","scripts:read","scripts:write","files:read","files:write","members:read","members:write","webhooks:write","integrations:read","integrations:write","tenant:manage","metrics:read","releases:manage","tenants:manage"],"tenant_id":"01900000-0000-7000-8000-000000000005","type":"api_keys"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -34717,7 +35498,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delete_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000037",
+                     *           "id": "01900000-0000-7000-8000-000000000038",
                      *           "limits": {
                      *             "history_days": 7,
                      *             "max_agents": 3,
@@ -34826,7 +35607,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "id": "01900000-0000-7000-8000-000000000038",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "limits": {
                      *         "history_days": 7,
@@ -34944,7 +35725,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "id": "01900000-0000-7000-8000-000000000038",
                      *       "limits": {
                      *         "history_days": 7,
                      *         "max_agents": 3,
@@ -35049,7 +35830,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "id": "01900000-0000-7000-8000-000000000038",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -35199,7 +35980,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "id": "01900000-0000-7000-8000-000000000038",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -35331,7 +36112,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "id": "01900000-0000-7000-8000-000000000038",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -35475,14 +36256,14 @@ export interface operations {
                      *           "event": "job.finished",
                      *           "finished_at": null,
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000049",
-                     *           "job_id": "01900000-0000-7000-8000-000000000048",
+                     *           "id": "01900000-0000-7000-8000-000000000050",
+                     *           "job_id": "01900000-0000-7000-8000-000000000049",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 2
+                     *             "took_ms": 3
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -35583,7 +36364,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 2
+                     *           "took_ms": 3
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -35591,14 +36372,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000049",
-                     *       "job_id": "01900000-0000-7000-8000-000000000048",
+                     *       "id": "01900000-0000-7000-8000-000000000050",
+                     *       "job_id": "01900000-0000-7000-8000-000000000049",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 2
+                     *         "took_ms": 3
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -35686,14 +36467,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000049",
-                     *       "job_id": "01900000-0000-7000-8000-000000000048",
+                     *       "id": "01900000-0000-7000-8000-000000000050",
+                     *       "job_id": "01900000-0000-7000-8000-000000000049",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 2
+                     *         "took_ms": 3
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -36084,9 +36865,9 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "delivery_id": "01900000-0000-7000-8000-000000000038",
+                     *       "delivery_id": "01900000-0000-7000-8000-000000000039",
                      *       "is_repeated": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000039",
+                     *       "job_id": "01900000-0000-7000-8000-000000000040",
                      *       "state": "started"
                      *     }
                      */

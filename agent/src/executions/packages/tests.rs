@@ -80,6 +80,7 @@ fn launch(sha256: String) -> Launch {
         sha256: Some(sha256),
         script: Some("package:a".into()),
         library: None,
+        file: None,
         package: Some(PackageLaunch { version: "1".into(), archive_bytes: 1 }),
         service: None,
         call: None,

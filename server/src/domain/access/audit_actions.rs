@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 123] = [
+pub const AUDIT_ACTIONS: [&str; 124] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -106,6 +106,7 @@ pub const AUDIT_ACTIONS: [&str; 123] = [
     "script.save",
     "script.sign",
     "script.update",
+    "server.purge",
     "server.restore",
     "service.restart",
     "service.start",

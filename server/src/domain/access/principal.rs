@@ -307,6 +307,7 @@ impl Role {
                     Scope::AuditRead,
                     Scope::SchedulesRead,
                     Scope::ScriptsRead,
+                    Scope::FilesRead,
                     Scope::MembersRead,
                     Scope::IntegrationsRead,
                 ]);

@@ -15,7 +15,7 @@ use crate::services::access::audit_log;
 use crate::services::access::keys::key_uses::KeyUses;
 use crate::services::certificates::authority::AuthorityError;
 use crate::services::certificates::client_certificates::ClientCertificates;
-use crate::services::library::files::Files;
+use crate::services::library::files::FileLibrary;
 use crate::services::library::packages::Packages;
 use crate::services::sessions::Heartbeats;
 use crate::store::queries::{Retention, TenantRetention};
@@ -49,7 +49,7 @@ pub struct Maintenance {
     pub(in crate::services) heartbeats: Heartbeats,
     pub(in crate::services) uses: KeyUses,
     pub(in crate::services) packages: Packages,
-    pub(in crate::services) files: Files,
+    pub(in crate::services) files: FileLibrary,
     pub(in crate::services) certificates: ClientCertificates,
 }
 

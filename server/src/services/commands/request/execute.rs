@@ -1,7 +1,7 @@
 //! The data of an `execute`: a script, an ad-hoc command, or steps of both.
 
 use muster_protocol::argv;
-use muster_protocol::file_transfer::{FILE_PREFIX, FileOperation, FileTransfer};
+use muster_protocol::file_transfer::{FILE_PREFIX, FileOperation, FileTransfer, MAX_FILE_BYTES};
 use muster_protocol::library::{LIBRARY_PREFIX, LibraryReference};
 use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
 use muster_protocol::manifest::{ManifestMismatch, is_script_name};
@@ -124,6 +124,9 @@ fn transfer_of(name: String, file: Option<FileTransfer>) -> Result<Executable> {
             &format!("is refused: {error}"),
         )
     })?;
+    if let Some(bytes) = file.bytes.filter(|bytes| *bytes > MAX_FILE_BYTES) {
+        return Err(ServiceError::out_of_range("file.bytes", bytes, 0..=MAX_FILE_BYTES));
+    }
     // The server adds the size of what was uploaded.
     Ok(Executable::File { name, file: FileTransfer { bytes: None, ..file } })
 }

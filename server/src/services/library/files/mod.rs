@@ -44,7 +44,7 @@ const UNUSABLE: ServiceError = ServiceError::Busy {
 
 /// Use cases of uploaded files.
 #[derive(Clone, Debug)]
-pub struct Files {
+pub struct FileLibrary {
     store: Store,
     clock: Clock,
     files: Arc<UploadedFiles>,
@@ -67,7 +67,7 @@ pub struct FileRequest {
     pub size_bytes: u64,
 }
 
-impl Files {
+impl FileLibrary {
     /// The files in `files`.
     pub fn new(store: Store, clock: Clock, files: UploadedFiles) -> Self {
         Self { store, clock, files: Arc::new(files), open: Arc::default() }
@@ -101,7 +101,7 @@ impl Files {
             return Err(ServiceError::invalid_field("name", problem));
         }
         let now = self.clock.now();
-        let row = UploadedFileRecord {
+        let new = UploadedFileRecord {
             id: FileId::new(),
             tenant_id: caller.principal.tenant_id,
             name: request.name,
@@ -112,10 +112,16 @@ impl Files {
             created_by: caller.principal.id,
             created_at: now,
         };
-        let size_bytes = row.size_bytes;
+        let size_bytes = new.size_bytes;
         let limits = FileLimits { count: MAX_FILES, bytes: MAX_FILES_BYTES };
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        let (row, is_new) = tenant.create_file(row, limits).await.map_err(at_limit)?;
+        let (mut row, mut is_new) =
+            tenant.create_file(new.clone(), limits).await.map_err(at_limit)?;
+        // A restored backup has the row, and not the file.
+        if row.completed_at.is_some() && !self.is_there(row.id).await {
+            tenant.delete_file(row.id, None).await?;
+            (row, is_new) = tenant.create_file(new, limits).await.map_err(at_limit)?;
+        }
         if row.size_bytes != size_bytes {
             let problem = "is not the size of the file with this SHA-256";
             return Err(ServiceError::invalid_field("bytes", problem));
@@ -197,6 +203,11 @@ impl Files {
             }
         };
         FileSnapshot { row, received_bytes }
+    }
+
+    async fn is_there(&self, id: FileId) -> bool {
+        let files = Arc::clone(&self.files);
+        spawn_blocking(move || files.path(id).exists()).await.unwrap_or(true)
     }
 
     async fn remove(&self, id: FileId) {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use muster_protocol::file_transfer::MAX_FILE_BYTES;
 use tokio::task::spawn_blocking;
 
-use super::{FileSnapshot, Files, UNKNOWN, UNUSABLE, detail, refused, subject};
+use super::{FileLibrary, FileSnapshot, UNKNOWN, UNUSABLE, detail, refused, subject};
 use crate::adapters::uploaded_files::OpenUpload;
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::FileId;
@@ -18,28 +19,28 @@ const WRITTEN_AT_ONCE: usize = 256 * 1024;
 
 /// A file that is being received. What has arrived stays if it is dropped.
 pub struct FileUpload {
-    files: Files,
+    files: FileLibrary,
     caller: Caller,
     row: UploadedFileRecord,
     /// `None` while a write is in progress.
     receiving: Option<Box<OpenUpload>>,
     pending: Vec<u8>,
-    _reservation: Reservation,
+    _reservation: UploadReservation,
 }
 
 /// Only one request at a time continues a file.
-struct Reservation {
-    files: Files,
+struct UploadReservation {
+    files: FileLibrary,
     id: FileId,
 }
 
-impl Drop for Reservation {
+impl Drop for UploadReservation {
     fn drop(&mut self) {
         self.files.release(self.id);
     }
 }
 
-impl Files {
+impl FileLibrary {
     /// Continues a file at an offset.
     ///
     /// # Errors
@@ -53,6 +54,10 @@ impl Files {
     ) -> Result<FileUpload> {
         caller.require(Scope::FilesWrite)?;
         let row = self.find(caller, id).await?;
+        if offset_bytes > MAX_FILE_BYTES {
+            let bounds = 0..=MAX_FILE_BYTES;
+            return Err(ServiceError::out_of_range("offset_bytes", offset_bytes, bounds));
+        }
         let conflict = |code, detail| Err(ServiceError::Conflict { code, detail });
         if row.completed_at.is_some() {
             return conflict("file_complete", "all bytes of the file are there".to_owned());
@@ -60,7 +65,7 @@ impl Files {
         if !self.reserve(id)? {
             return conflict("upload_in_progress", "another request sends this file".to_owned());
         }
-        let reservation = Reservation { files: self.clone(), id };
+        let reservation = UploadReservation { files: self.clone(), id };
         let (files, most_bytes) = (Arc::clone(&self.files), row.size_bytes.unsigned_abs());
         let opened = spawn_blocking(move || files.open(id, most_bytes)).await;
         let receiving = opened.map_err(|_| UNUSABLE)?.map_err(refused)?;
