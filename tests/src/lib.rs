@@ -19,11 +19,11 @@ mod servers;
 mod wait;
 
 pub use agents::agent::{Agent, AgentOptions, agent_program};
+pub use agents::authority_rollover::{AuthorityRollover, AuthorityRolloverReport};
 pub use agents::certified_host::{CertifiedHost, certified_files, client as certified_client};
 pub use agents::doctor::{Doctor, finding};
 pub use agents::exchange_agent::ExchangeAgent;
 pub use agents::fake_agent::{Closed, FakeAgent, full_registration, key_pair_of, proven};
-pub use agents::authority_rollover::{AuthorityRollover, AuthorityRolloverReport};
 pub use agents::fleet_upgrade::{FleetUpgrade, FleetUpgradeReport};
 pub use agents::floods::{Flood, FloodOutcome, Period, measure_flood};
 pub use agents::packages::{PackageEntry, file, tar_zst, zip};

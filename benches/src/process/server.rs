@@ -38,11 +38,7 @@ impl Server {
     }
 
     /// Like [`Server::start`]; with a certificate it serves over TLS. `is_mutual`: it requires certificates of agents.
-    pub fn start_over(
-        folder: &Path,
-        tls: Option<TlsCertificate>,
-        is_mutual: bool,
-    ) -> Result<Self> {
+    pub fn start_over(folder: &Path, tls: Option<TlsCertificate>, is_mutual: bool) -> Result<Self> {
         let (program, address) = launch(folder, "127.0.0.1:0", tls.as_ref(), is_mutual)?;
         let key = std::fs::read_to_string(folder.join("data/bootstrap_key"))?.trim().to_owned();
         Ok(Self { program, folder: folder.to_owned(), address, key, tls, is_mutual })
@@ -77,7 +73,8 @@ impl Server {
     /// Restarts it with the same port and data.
     pub fn resume(&mut self) -> Result<()> {
         std::fs::remove_file(self.folder.join("data/server_url"))?;
-        self.program = launch(&self.folder, &self.address.to_string(), self.tls.as_ref(), self.is_mutual)?.0;
+        self.program =
+            launch(&self.folder, &self.address.to_string(), self.tls.as_ref(), self.is_mutual)?.0;
         Ok(())
     }
 

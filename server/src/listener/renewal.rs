@@ -241,7 +241,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let files = files(&folder);
         let (one, other) = (pair(), pair());
-        let refusal = || Certificate::load(files.clone(), None, &Clock::system()).expect_err("refused").to_string();
+        let refusal = || {
+            Certificate::load(files.clone(), None, &Clock::system())
+                .expect_err("refused")
+                .to_string()
+        };
         assert!(refusal().contains("tls.crt"), "{}", refusal());
         write(&files, &one.cert.pem(), "");
         assert!(refusal().contains("no private key"), "{}", refusal());
@@ -259,7 +263,8 @@ mod tests {
         let files = files(&folder);
         let (old, new) = (pair(), pair());
         write(&files, &old.cert.pem(), &old.signing_key.serialize_pem());
-        let mut certificate = Certificate::load(files.clone(), None, &Clock::system()).expect("a pair");
+        let mut certificate =
+            Certificate::load(files.clone(), None, &Clock::system()).expect("a pair");
         let mut settings = certificate.settings();
         certificate.renew(Cause::Asked);
         assert!(!settings.has_changed().expect("open"), "the same pair is no change");

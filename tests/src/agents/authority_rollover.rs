@@ -138,8 +138,18 @@ impl AuthorityRollover {
         }
         let reconnection = begun.elapsed();
         let status = rollover(fixture).await;
-        assert_eq!(status["online_unconfirmed_count"], online + returned, "all are connected: {status}");
-        AuthorityRolloverReport { hosts: self.hosts, returned, stranded, announcement, reconnection }
+        assert_eq!(
+            status["online_unconfirmed_count"],
+            online + returned,
+            "all are connected: {status}"
+        );
+        AuthorityRolloverReport {
+            hosts: self.hosts,
+            returned,
+            stranded,
+            announcement,
+            reconnection,
+        }
     }
 }
 

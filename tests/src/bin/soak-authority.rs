@@ -24,9 +24,7 @@ async fn main() {
     // The agents are silent while the others connect.
     let options = options.with("MUSTER_HEARTBEAT_INTERVAL_MS", 600_000);
     let fixture = Fixture::on(test_dir, Database::Sqlite, options).await;
-    let rollover = AuthorityRollover {
-        hosts: arguments.hosts as usize,
-        away_of: arguments.away_of as usize,
-    };
+    let rollover =
+        AuthorityRollover { hosts: arguments.hosts as usize, away_of: arguments.away_of as usize };
     println!("{}", rollover.run(&fixture).await);
 }

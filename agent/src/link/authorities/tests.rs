@@ -140,14 +140,12 @@ fn a_ca_file_without_a_usable_certificate_is_rejected_with_a_hint() {
         std::fs::write(&path, empty).expect("written");
         assert!(refusal().contains("contains no certificate"), "{}", refusal());
     }
-    let pem = |body: &str| {
-        format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
-    };
+    let pem =
+        |body: &str| format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
     for damaged in [pem("AAAA"), pem("***"), "-----BEGIN CERTIFICATE-----\nAAAA\n".into()] {
         std::fs::write(&path, damaged).expect("written");
         assert!(
-            refusal().contains("certificate 1 in the CA file")
-                && refusal().contains("is damaged"),
+            refusal().contains("certificate 1 in the CA file") && refusal().contains("is damaged"),
             "{}",
             refusal()
         );

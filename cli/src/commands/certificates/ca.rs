@@ -32,7 +32,8 @@ const AGENT_COLUMNS: [Column; 6] = [
 ];
 
 /// The options that set fields of the API.
-pub const OPTIONS: OptionNames = &[option("state", "--state"), option("limit", "--limit"), option("force", "--force")];
+pub const OPTIONS: OptionNames =
+    &[option("state", "--state"), option("limit", "--limit"), option("force", "--force")];
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -209,7 +210,9 @@ async fn rollover(
         ("switched", _) => "If you retire the former authority now, you must install these again:",
         _ if action.is_some() => "The rollover has ended.",
         (_, 0) => "No rollover is under way.",
-        _ => "No rollover is under way. Each agent must be online once before its end; these are known:",
+        _ => {
+            "No rollover is under way. Each agent must be online once before its end; these are known:"
+        }
     });
     if unconfirmed > 0 && (state != "none" || action.is_none()) {
         let items = agents.unwrap_or_else(|| json!([]));

@@ -177,11 +177,13 @@ mod tests {
             (RolloverAction::Retire, RolloverState::None),
         ] {
             for other in RolloverAction::iter().filter(|other| {
-                *other != action && !(state == RolloverState::Announced && *other == RolloverAction::Abort)
+                *other != action
+                    && !(state == RolloverState::Announced && *other == RolloverAction::Abort)
             }) {
                 assert!(state.after(other, UnconfirmedAgents::default(), true).is_err());
             }
-            state = state.after(action, UnconfirmedAgents::default(), false).expect("the next step");
+            state =
+                state.after(action, UnconfirmedAgents::default(), false).expect("the next step");
             assert_eq!(state, next);
         }
     }

@@ -164,7 +164,7 @@ impl ServerAuthority {
     ///
     /// # Errors
     /// [`AuthorityError`]
-    pub(super) async fn step(
+    pub async fn step(
         &self,
         action: RolloverAction,
         change: AuthorityChange,

@@ -3,9 +3,7 @@
 
 use muster_protocol::CloseCode;
 use muster_protocol::frame::{Registration, ServerFrame};
-use muster_protocol::identity::{
-    AUTHORITIES_CAPABILITY, AgentPublicKey, CERTIFICATE_CAPABILITY,
-};
+use muster_protocol::identity::{AUTHORITIES_CAPABILITY, AgentPublicKey, CERTIFICATE_CAPABILITY};
 use uuid::Uuid;
 
 use super::live::{CommitAck, LiveSession};

@@ -47,7 +47,10 @@ impl Authentication {
         let principal = self.authenticate(credential, source).await?;
         let authentication = self.clone();
         let expires_at = principal.expires_at;
-        Ok((principal, KeyWatch { authentication, credential, changes, expires_at, certificate: None }))
+        Ok((
+            principal,
+            KeyWatch { authentication, credential, changes, expires_at, certificate: None },
+        ))
     }
 }
 

@@ -310,7 +310,12 @@ pub fn operations() -> Vec<Operation> {
         post("/api/certificates", &[], Unrelated, json!({"request": ""})),
         delete("/api/certificates/{id}", AGENTS_WRITE).unrelated(),
         get("/api/certificates/rollover", TENANTS_MANAGE, Operators),
-        post("/api/certificates/rollover", TENANTS_MANAGE, Operators, json!({"action": "announce"})),
+        post(
+            "/api/certificates/rollover",
+            TENANTS_MANAGE,
+            Operators,
+            json!({"action": "announce"}),
+        ),
         get("/api/groups", AGENTS_READ, Hidden),
         post("/api/groups", GROUPS, Unrelated, new_group),
         get("/api/groups/{id}", AGENTS_READ, NotFound),
