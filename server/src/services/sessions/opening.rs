@@ -10,7 +10,6 @@ use muster_protocol::secret_parameters::CAPABILITY;
 use muster_protocol::{CloseCode, CommandName, PROTOCOL_VERSION, library, package, step};
 use uuid::Uuid;
 
-use super::certificates::NoticeState;
 use super::live::LiveSession;
 use super::{
     AgentTransport, Claims, DesiredVersions, OPENING_TIMEOUT, ProvenClaims, SessionEnd,
@@ -22,6 +21,7 @@ use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::name::{clean, clean_host_name};
 use crate::hub::{HostRules, KeyGrant, SessionHandle, SessionMessage, SessionParams};
 use crate::services::access::authentication::to_grant;
+use crate::services::certificates::rollover::NoticeState;
 use crate::services::releases::catalog::platform_of;
 use crate::store::StoreError;
 use crate::store::writer::{

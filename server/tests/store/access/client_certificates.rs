@@ -177,6 +177,7 @@ async fn certificate_that_was_not_renewed_is_reported_once(fixture: Fixture) {
 }
 
 async fn certificates_of_the_server_are_reported_to_the_operator_once(fixture: Fixture) {
+    fixture.make_tenant().await;
     let sent = fixture.integration(&[EventType::CertificateExpiring]).await;
     let system = fixture.store.system();
     let ends_at = NOW.plus_ms(90 * DAY_MS);

@@ -124,8 +124,9 @@ async fn authority_is_replaced_while_agents_work_and_one_that_was_away_returns()
         fixture.reached_over(&away_id, "websocket").await;
         works(&fixture, &away_id).await;
         confirmed(&fixture, 2).await;
-        let left = cli.run(&["ca", "rollover", "--dry-run"]).await.expect(0);
-        assert!(left.contains("--retire"), "{left}");
+        let left = cli.run(&["ca", "rollover", "--dry-run"]).await;
+        left.expect(0);
+        assert!(left.stderr.contains("--retire"), "{}", left.stderr);
 
         cli.run(&["ca", "rollover", "--retire"]).await.expect(0);
         eventually("the former authority is retired", async || {
