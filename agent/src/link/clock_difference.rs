@@ -35,10 +35,11 @@ fn sentence(ahead: TimeDelta) -> String {
         return "the clock of this host agrees with the server's, so the certificate must be renewed"
             .into();
     }
+    let (minutes, hours) = (off.num_minutes(), (off + TimeDelta::minutes(30)).num_hours());
     let (count, unit) = match (off.num_days(), off.num_hours()) {
-        (2.., _) => (off.num_days(), "days"),
-        (_, 2..) => (off.num_hours(), "hours"),
-        _ => (off.num_minutes(), "minutes"),
+        (2.., _) => ((off + TimeDelta::hours(12)).num_days(), "days"),
+        (_, 2..) => (hours, "hours"),
+        _ => (minutes, "minutes"),
     };
     let direction = if ahead > TimeDelta::zero() { "behind" } else { "ahead of" };
     format!("the clock of this host is {count} {unit} {direction} the server's")
@@ -51,7 +52,10 @@ mod tests {
     #[test]
     fn difference_of_clocks_is_shown_in_the_unit_that_people_use() {
         let host = "the clock of this host is";
-        assert_eq!(sentence(TimeDelta::hours(30)), format!("{host} 30 hours behind the server's"));
+        assert_eq!(
+            sentence(TimeDelta::seconds(30 * 3_600 - 5)),
+            format!("{host} 30 hours behind the server's")
+        );
         assert_eq!(sentence(TimeDelta::days(-40)), format!("{host} 40 days ahead of the server's"));
         assert_eq!(
             sentence(TimeDelta::minutes(-90)),

@@ -1578,6 +1578,37 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/certificates/rollover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get how far the rollover of the authority is, and which agents of all tenants have not stored the new one.
+         * @description Without a rollover, it counts who would be stranded if one were finished now. The answer of a server that does not
+         *     end TLS is 409 `no_certificates`.
+         *
+         *     Needs the scope `tenants:manage`.
+         */
+        get: operations["get_rollover"];
+        put?: never;
+        /**
+         * Take a step of the rollover of the authority: `announce`, `switch`, `retire`, or `abort` before the switch.
+         * @description `switch` is refused while agents that are online have not stored the new authority, and `retire` while any agent has
+         *     not: 409 `agents_unconfirmed` names them, and `force` does it anyway. A step in another state is 409 `rollover_state`.
+         *     A person must have proven the password in the last 15 minutes.
+         *
+         *     Needs the scope `tenants:manage`.
+         */
+        post: operations["step_rollover"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/certificates/status": {
         parameters: {
             query?: never;
@@ -4947,6 +4978,9 @@ export interface components {
         CertificateState: "valid" | "due" | "expiring" | "expired" | "revoked";
         /** @description What clients must show, and how many certificates are in each state. */
         CertificatesStatusView: {
+            /** @description The name of the server's authority; `null` if it has none. */
+            authority?: string | null;
+            authority_expires_at?: components["schemas"]["Timestamp"] | null;
             /**
              * Format: int64
              * @description Two thirds of their time have passed.
@@ -4965,6 +4999,10 @@ export interface components {
             required_of: components["schemas"]["CertificatePolicy"];
             /** Format: int64 */
             revoked_count: number;
+            /** @description How far the rollover to another authority is. */
+            rollover: components["schemas"]["RolloverState"];
+            server_expires_at?: components["schemas"]["Timestamp"] | null;
+            server_renew_at?: components["schemas"]["Timestamp"] | null;
             /** Format: int64 */
             valid_count: number;
         };
@@ -6950,6 +6988,11 @@ export interface components {
             /** @description Processor architecture in Rust's notation: `x86_64`, `aarch64`. */
             arch?: string | null;
             /**
+             * Format: uuid
+             * @description Full: the id of the last `authorities` that the agent has stored.
+             */
+            authorities_id?: string | null;
+            /**
              * @description Names of the commands that the agent supports; unknown names are ignored.
              * @default []
              */
@@ -7267,6 +7310,47 @@ export interface components {
             /** Format: int32 */
             wave_count: number;
             wave_ended_at?: components["schemas"]["Timestamp"] | null;
+        };
+        /**
+         * @description A step of a rollover.
+         * @enum {string}
+         */
+        RolloverAction: "announce" | "switch" | "retire" | "abort";
+        /**
+         * @description How far a rollover is.
+         * @enum {string}
+         */
+        RolloverState: "none" | "announced" | "switched";
+        /** @description How far the rollover is, and who has not stored the new authority. */
+        RolloverView: {
+            /** @description Agents that have not stored the new authority: those online first, then those seen last. At most 100. */
+            agents: components["schemas"]["UnconfirmedAgentView"][];
+            /** @description The authority that signs now. */
+            authority: string;
+            authority_expires_at: components["schemas"]["Timestamp"];
+            changed_at?: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: int64
+             * @description Agents that have stored the new authority.
+             */
+            confirmed_count: number;
+            /**
+             * Format: int64
+             * @description Certificates of people and programs that end when the former authority is retired.
+             */
+            earlier_certificate_count: number;
+            /**
+             * Format: int64
+             * @description Agents that are offline and have not. They would be stranded if the former authority were retired now.
+             *     Without a rollover: that are offline.
+             */
+            offline_unconfirmed_count: number;
+            /**
+             * Format: int64
+             * @description Agents that are online and have not. Without a rollover: that are online.
+             */
+            online_unconfirmed_count: number;
+            state: components["schemas"]["RolloverState"];
         };
         RotateApiKey: {
             /**
@@ -7805,6 +7889,12 @@ export interface components {
             /** @description How long this step may run: at most 7 days, default 1 h, and never longer than all steps together. */
             timeout_ms?: number | null;
         };
+        /** @description A step of the rollover. */
+        StepRollover: {
+            action: components["schemas"]["RolloverAction"];
+            /** @description Also if agents have not stored the new authority. */
+            force?: boolean;
+        };
         /** @description A step of an execution. */
         StepView: {
             argv?: string[] | null;
@@ -8009,6 +8099,19 @@ export interface components {
             last_outcome?: components["schemas"]["CallOutcome"] | null;
             last_outcome_at?: components["schemas"]["Timestamp"] | null;
             last_state?: components["schemas"]["CommandState"] | null;
+        };
+        /** @description An agent that has not stored the new authority. */
+        UnconfirmedAgentView: {
+            agent_id: components["schemas"]["AgentId"];
+            /**
+             * @description It stores the new authority when it is online. False for an agent without a CA file, of an earlier version, or
+             *     that is not connected with TLS: give it the new authority yourself.
+             */
+            can_follow: boolean;
+            is_online: boolean;
+            last_seen_at: components["schemas"]["Timestamp"];
+            name: string;
+            tenant_id: components["schemas"]["TenantId"];
         };
         UpdateAgent: {
             name?: components["schemas"]["Name"] | null;
@@ -19199,6 +19302,188 @@ export interface operations {
                      *       "type": "about:blank"
                      *     }
                      */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_rollover: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How far the rollover is. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloverView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    step_rollover: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StepRollover"];
+            };
+        };
+        responses: {
+            /** @description How far the rollover is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloverView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };

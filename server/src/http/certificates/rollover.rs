@@ -18,7 +18,7 @@ use crate::services::certificates::rollover::RolloverStatus;
 pub(super) struct RolloverView {
     state: RolloverState,
     /// When this state began; `null` without a rollover.
-    since: Option<Timestamp>,
+    changed_at: Option<Timestamp>,
     /// The authority that signs now.
     authority: String,
     authority_expires_at: Timestamp,
@@ -62,7 +62,7 @@ impl From<RolloverStatus> for RolloverView {
     fn from(status: RolloverStatus) -> Self {
         Self {
             state: status.authority.rollover,
-            since: status.authority.rollover_since,
+            changed_at: status.authority.rollover_since,
             authority: status.authority.name,
             authority_expires_at: status.authority.expires_at,
             confirmed_count: status.confirmed_count,

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+pub use super::authority_record::AuthorityError;
 use super::authority_record::{AuthorityKeys, SigningKey, der_of};
 use super::issuing;
 use crate::domain::certificates::client_certificate::KeyHash;
@@ -25,32 +26,15 @@ use crate::domain::certificates::validity::{
     AGENT_CERTIFICATE_MS, CALLER_CERTIFICATE_MS, SERVER_CERTIFICATE_MS, Validity,
 };
 use crate::domain::ids::{AgentId, TenantId};
-use crate::domain::secret_box::{SecretBox, Unsealable};
+use crate::domain::secret_box::SecretBox;
 use crate::domain::time::{Clock, Timestamp};
+use crate::store::Store;
 use crate::store::queries::AuthorityChange;
-use crate::store::{Store, StoreError};
 
 /// The setting with the sealed record, and the field it is sealed for.
 pub(in crate::services) const SETTING: &str = "certificate_authority";
 /// The record belongs to no tenant.
 const NO_TENANT: TenantId = TenantId(Uuid::nil());
-
-/// The authority can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthorityError {
-    #[error("the stored certificate authority was changed, or was sealed with another master key")]
-    Changed(#[source] Unsealable),
-    #[error("the stored certificate authority is damaged")]
-    Damaged,
-    #[error("the stored certificate authority was written by a later version (format {0})")]
-    Later(u32),
-    #[error("failed to seal the certificate authority")]
-    Sealing(#[source] Unsealable),
-    #[error("failed to make a key or a certificate")]
-    Issuing(#[from] rcgen::Error),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// A certificate of the server that was just issued, and its key. All is DER.
 pub struct IssuedCertificate {
@@ -164,7 +148,7 @@ impl ServerAuthority {
     ///
     /// # Errors
     /// [`AuthorityError`]
-    pub(super) async fn step(
+    pub async fn step(
         &self,
         action: RolloverAction,
         change: AuthorityChange,

@@ -1,5 +1,5 @@
-//! The stored record of the server's authority, and the states that a rollover gives it. Knows nothing of the
-//! database.
+//! The stored record of the server's authority, and the states that a rollover gives it. Reads and
+//! writes no database.
 
 use data_encoding::{BASE64, HEXLOWER};
 use muster_protocol::identity::MAX_RETIRED_AUTHORITIES;
@@ -10,15 +10,33 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::authority::AuthorityError;
 use super::issuing;
 use crate::domain::certificates::pin::PublicKeyPin;
 use crate::domain::certificates::rollover::{RolloverAction, RolloverState};
 use crate::domain::certificates::validity::{AUTHORITY_CERTIFICATE_MS, Validity};
+use crate::domain::secret_box::Unsealable;
 use crate::domain::time::Timestamp;
+use crate::store::StoreError;
 
 /// Of the stored record. A server refuses a later one.
 const FORMAT: u32 = 1;
+
+/// The authority can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    #[error("the stored certificate authority was changed, or was sealed with another master key")]
+    Changed(#[source] Unsealable),
+    #[error("the stored certificate authority is damaged")]
+    Damaged,
+    #[error("the stored certificate authority was written by a later version (format {0})")]
+    Later(u32),
+    #[error("failed to seal the certificate authority")]
+    Sealing(#[source] Unsealable),
+    #[error("failed to make a key or a certificate")]
+    Issuing(#[from] rcgen::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// What is stored.
 #[derive(Clone, Serialize, Deserialize)]

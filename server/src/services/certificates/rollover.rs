@@ -1,6 +1,6 @@
 //! The rollover of the server's authority, for the operator: announce, switch, retire.
 
-use muster_protocol::frame::AuthorityNotice;
+use muster_protocol::frame::{AuthorityNotice, Registration};
 use muster_protocol::identity::AUTHORITIES_CAPABILITY;
 use serde_json::json;
 use uuid::Uuid;
@@ -33,6 +33,26 @@ pub struct RolloverStatus {
     pub earlier_certificate_count: u64,
     /// The first of the unconfirmed agents.
     pub agents: Vec<UnconfirmedAgent>,
+}
+
+/// What a session knows of notices about the server's authority.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::services) struct NoticeState {
+    /// The agent reads them.
+    pub can_follow: bool,
+    /// The last one that the agent has stored.
+    pub stored: Option<Uuid>,
+    /// The last one that was sent. It is sent once: an agent that refuses it refuses it again.
+    pub sent: Option<Uuid>,
+}
+
+impl NoticeState {
+    /// Of an agent that registers.
+    pub fn of(registration: &Registration) -> Self {
+        let can_follow = registration.is_full()
+            && registration.capabilities.iter().any(|name| name == AUTHORITIES_CAPABILITY);
+        Self { can_follow, stored: registration.authorities_id, sent: None }
+    }
 }
 
 impl ClientCertificates {

@@ -3,7 +3,7 @@
 
 use muster_protocol::CloseCode;
 use muster_protocol::frame::{Registration, ServerFrame};
-use muster_protocol::identity::{AUTHORITIES_CAPABILITY, AgentPublicKey, CERTIFICATE_CAPABILITY};
+use muster_protocol::identity::{AgentPublicKey, CERTIFICATE_CAPABILITY};
 use uuid::Uuid;
 
 use super::live::{CommitAck, LiveSession};
@@ -16,25 +16,6 @@ use crate::services::certificates::client_certificates::{
     AgentCertificate, IssueError, IssuedAgentCertificate,
 };
 use crate::store::StoreError;
-
-/// What a session knows of notices about the server's authority.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct NoticeState {
-    /// The agent reads them.
-    can_follow: bool,
-    /// The last one that the agent has stored.
-    stored: Option<Uuid>,
-    /// The last one that was sent. It is sent once: an agent that refuses it refuses it again.
-    sent: Option<Uuid>,
-}
-
-impl NoticeState {
-    pub(super) fn of(registration: &Registration) -> Self {
-        let can_follow = registration.is_full()
-            && registration.capabilities.iter().any(|name| name == AUTHORITIES_CAPABILITY);
-        Self { can_follow, stored: registration.authorities_id, sent: None }
-    }
-}
 
 impl Sessions {
     /// Compares the certificate of the connection with the key pair that the agent has proven. True if the

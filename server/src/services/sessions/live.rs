@@ -17,7 +17,6 @@ use muster_protocol::package::TaskRun;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::certificates::NoticeState;
 use super::inbound_quota::{InboundQuota, PendingMessage, admitted};
 use super::output_tracker::OutputTracker;
 use super::{AgentMessage, AgentTransport, RETURN_TIMEOUT, SessionEnd, Sessions, TransportEnd};
@@ -27,6 +26,7 @@ use crate::fault;
 use crate::fault::Fault;
 use crate::hub::{SessionHandle, SessionMessage};
 use crate::services::certificates::client_certificates as certificates;
+use crate::services::certificates::rollover::NoticeState;
 use crate::store::StoreError;
 use crate::store::writer::{CloseSession, Listed, Reconciled, Settled};
 

@@ -12,7 +12,6 @@ use muster_protocol::{
 };
 use uuid::Uuid;
 
-use super::certificates::NoticeState;
 use super::live::LiveSession;
 use super::{
     AgentTransport, Claims, DesiredVersions, OPENING_TIMEOUT, ProvenClaims, SessionEnd,
@@ -24,6 +23,7 @@ use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::name::{MAX_NAME_CHARS, check_name, check_tags, clean, clean_host_name};
 use crate::hub::{HostRules, KeyGrant, SessionHandle, SessionMessage, SessionParams};
 use crate::services::access::authentication::to_grant;
+use crate::services::certificates::rollover::NoticeState;
 use crate::services::releases::catalog::platform_of;
 use crate::store::StoreError;
 use crate::store::writer::{

@@ -9,7 +9,7 @@ use muster_server::domain::page::PageRequest;
 use muster_server::domain::time::Timestamp;
 use muster_server::store::StoreError;
 use muster_server::store::entities::certificates::client_certificate;
-use muster_server::store::queries::CallerCertificate;
+use muster_server::store::queries::{CallerCertificate, OwnCertificate};
 use uuid::Uuid;
 
 use crate::fixture::{Fixture, NOW, audit};
@@ -21,6 +21,7 @@ on_both_databases!(
     states_in_the_database_are_those_of_the_domain,
     certificate_of_another_tenant_is_neither_found_nor_revoked,
     certificate_that_was_not_renewed_is_reported_once,
+    certificates_of_the_server_are_reported_to_the_operator_once,
 );
 
 const DAY_MS: u64 = 86_400_000;
@@ -173,4 +174,21 @@ async fn certificate_that_was_not_renewed_is_reported_once(fixture: Fixture) {
     assert_eq!(report(85).await, 0);
     assert_eq!(report(91).await, 0, "it has expired");
     assert_eq!(fixture.sent(sent).await, ["certificate.expiring"]);
+}
+
+async fn certificates_of_the_server_are_reported_to_the_operator_once(fixture: Fixture) {
+    fixture.make_tenant().await;
+    let sent = fixture.integration(&[EventType::CertificateExpiring]).await;
+    let system = fixture.store.system();
+    let ends_at = NOW.plus_ms(90 * DAY_MS);
+    let report = async |certificate: OwnCertificate, days: u64| {
+        let now = NOW.plus_ms(days * DAY_MS);
+        system.report_own_certificate(certificate, ends_at, now).await.expect("report")
+    };
+    assert!(!report(OwnCertificate::Server, 82).await, "more than a week before");
+    let (one, other) =
+        tokio::join!(report(OwnCertificate::Server, 84), report(OwnCertificate::Server, 84));
+    assert!(one ^ other, "two servers report it once");
+    assert!(report(OwnCertificate::Authority, 84).await);
+    assert_eq!(fixture.sent(sent).await, ["certificate.expiring", "certificate.expiring"]);
 }
