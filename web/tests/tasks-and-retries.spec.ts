@@ -16,7 +16,7 @@ test('a package is assigned with the keyboard alone, and the page shows what eac
   await expect(page.getByText('No assignments yet')).toBeVisible();
   await page.getByRole('main').getByRole('link', { name: 'New assignment' }).first().focus();
   await keyboard.press('Enter');
-  await expect(page.getByText('No package has a schedule')).toBeVisible();
+  await expect(page.getByText('No package can be assigned')).toBeVisible();
   for (const version of ['1.0.0', '1.1.0']) {
     const status = await page.evaluate((bytes) => fetch('/api/packages', { method: 'POST', headers: { 'content-type': 'application/octet-stream' }, body: new Uint8Array(bytes) }).then((answer) => answer.status), [...taskOf('greeting', version)]);
     expect(status).toBe(201);

@@ -29,7 +29,7 @@ test('each secret goes to a step, and each named one has a value', () => {
 
 test('steps are counted over agents, and skipped ones took no time', () => {
   const step = (state: string | null, duration_ms: number | null) => ({ parameters: {}, secrets: [], on_failure: 'stop', state, duration_ms }) as never;
-  const found = summarize(REQUESTED, [{ steps: [step('succeeded', 10), step('failed', 5)] }, { steps: [step('timed_out', 40), step('skipped', null)] }, { steps: [step(null, null), step(null, null)] }, {}]);
+  const found = summarize(REQUESTED, [{ steps: [step('succeeded', 10), step('failed', 5)] }, { steps: [step('timed_out', 40), step('skipped', 900)] }, { steps: [step(null, null), step(null, null)] }, {}]);
   expect(found.map(({ counts, durations, failed }) => ({ counts, durations, failed }))).toEqual([
     { counts: [['succeeded', 1], ['timed_out', 1]], durations: [10, 40], failed: [1] },
     { counts: [['failed', 1], ['skipped', 1]], durations: [5, 5], failed: [0] },
