@@ -5,6 +5,7 @@ use muster_protocol::file_transfer::{FILE_PREFIX, FileOperation, FileTransfer};
 use muster_protocol::library::{LIBRARY_PREFIX, LibraryReference};
 use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
 use muster_protocol::manifest::{ManifestMismatch, is_script_name};
+use muster_protocol::object::Object;
 use muster_protocol::package::{PACKAGE_PREFIX, PackageReference};
 use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
@@ -63,7 +64,8 @@ pub(super) fn validate_execute(data: &mut Value) -> Result<ValidExecute> {
     let secrets = data.as_object_mut().and_then(|data| data.remove("secret_parameters"));
     let secrets = secrets.map(SecretParameters::deserialize).transpose().map_err(mismatch)?;
     let secrets = secrets.unwrap_or_default();
-    let execute = Execute::deserialize(&*data).map_err(mismatch)?;
+    // Steps may not be lists of their values: what is pinned is written into them.
+    let Object(execute) = Object::<Execute>::deserialize(&*data).map_err(mismatch)?;
     let timeout_ms = valid_timeout("data.timeout_ms", execute.timeout_ms)?;
     let stdin_bytes = execute.stdin.map(|stdin| stdin.bytes().len());
     let executable = match execute.steps {
