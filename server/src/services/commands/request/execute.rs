@@ -136,7 +136,6 @@ fn validate_steps(steps: Vec<StepRequest>, secrets: &SecretParameters) -> Result
         let count = steps.len() as u64;
         return Err(ServiceError::out_of_range("data.steps", count, 1..=MAX_STEPS as u64));
     }
-    let title = title(steps.iter().map(|step| step.script.as_deref()));
     let mut work = Vec::with_capacity(steps.len());
     for (number, step) in steps.into_iter().enumerate() {
         let at = format!("data.steps[{number}].");
@@ -168,6 +167,8 @@ fn validate_steps(steps: Vec<StepRequest>, secrets: &SecretParameters) -> Result
         let problem = "has a parameter that no step names in `secrets`";
         return Err(ServiceError::invalid_field("secret_parameters", problem));
     }
+    // From what was parsed: rules name scripts without a version.
+    let title = title(work.iter().map(|step| step.executable.ruled_name()));
     if title.len() > MAX_TITLE_BYTES {
         let problem = "has scripts whose names have more than 1,000 bytes together";
         return Err(ServiceError::invalid_field("data.steps", problem));
