@@ -424,7 +424,9 @@ CREATE TABLE client_certificates (
     key_hash {bytes} NOT NULL,
     issued_at bigint NOT NULL,
     expires_at bigint NOT NULL,
-    revoked_at bigint
+    revoked_at bigint,
+    -- Until when its holder may get another one without showing a valid one.
+    next_until bigint
 );
 CREATE UNIQUE INDEX client_certificates_key ON client_certificates (tenant_id, key_hash);
 CREATE INDEX client_certificates_tenant ON client_certificates (tenant_id, id);
