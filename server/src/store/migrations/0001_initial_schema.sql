@@ -523,6 +523,8 @@ CREATE INDEX commands_unsuccessful ON commands (tenant_id, state, id)
     WHERE finished_at IS NOT NULL AND state <> 'succeeded';
 -- Serves counts by state and pages in the order of ids.
 CREATE INDEX commands_job ON commands (job_id, state, id) WHERE job_id IS NOT NULL;
+-- The starts of a service on an agent, to bound what the host reports.
+CREATE INDEX commands_service_starts ON commands (agent_id, script, created_at) WHERE trigger = 'service';
 -- Finds held and in-flight executions of a rollout without reading finished ones.
 CREATE INDEX commands_rollout ON commands (job_id, is_held, wave, id, finished_at)
     WHERE wave IS NOT NULL AND finished_at IS NULL;
