@@ -3,6 +3,7 @@
 pub mod dialer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use muster_protocol::{CloseCode, ExitCode};
@@ -59,6 +60,10 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
         output: config.output_limits(),
         applies_desired_version: !config.skip_update,
     };
+    // It finds what a shim leaves that is killed.
+    if let Err(error) = platform::become_subreaper() {
+        tracing::warn!(%error, "processes that leave their session can't be found if a shim is killed");
+    }
     let mut agent = Agent::open(state, keys, limits, executions::shim_program())?;
     agent.chosen.clone_from(&config.chosen);
     agent.authorities = config.authorities.clone();

@@ -17,6 +17,7 @@ on_both_databases!(
     a_service_is_stopped_started_and_restarted_by_request,
     a_report_of_a_hostile_agent_is_bounded_and_its_own,
     another_tenant_controls_no_service,
+    a_process_that_left_its_session_and_environment_ends_with_its_run,
 );
 
 /// Writes its process id, and runs until it is ended.
@@ -198,6 +199,26 @@ async fn a_service_is_stopped_started_and_restarted_by_request(fixture: Fixture)
         let count = audit.list("items").iter().filter(|entry| entry["action"] == action).count();
         assert_eq!(count, 1, "{action}");
     }
+    remove(&fixture, &agent, &id).await;
+}
+
+async fn a_process_that_left_its_session_and_environment_ends_with_its_run(fixture: Fixture) {
+    let program = "echo $$ >>\"$LOG/pids\"\nLOG=\"$LOG\"\n\
+         setsid env -i sh -c 'echo $$ >>\"$1/left\"; exec tail -f /dev/null' sh \"$LOG\" &\n\
+         exec tail -f /dev/null\n";
+    let Hosted { agent, id, log, .. } = hosted(&fixture, program, "").await;
+    let first = started(&log, 1).await;
+    let left = eventually("the process has left", async || {
+        std::fs::read_to_string(log.join("left")).ok()?.trim().parse::<i32>().ok()
+    })
+    .await;
+    // The process that supervises the run is the parent of the program.
+    let status = std::fs::read_to_string(format!("/proc/{first}/status")).expect("it runs");
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");
+    let shim: i32 = parent.trim().parse().expect("a number");
+    kill(Pid::from_raw(shim), Signal::SIGKILL).expect("killed");
+    started(&log, 2).await;
+    assert!(!is_alive(first) && !is_alive(left), "two runs at once");
     remove(&fixture, &agent, &id).await;
 }
 
