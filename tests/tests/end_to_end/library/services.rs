@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use muster_tests::{
-    Agent, AgentOptions, FakeAgent, Fixture, JsonFields as _, Publisher, ServerOptions, eventually,
+    ALL, Agent, AgentOptions, FakeAgent, Fixture, JsonFields as _, Publisher, ServerOptions, eventually,
     eventually_shown, file, on_both_databases, tar_zst, write_policy,
 };
 use nix::sys::signal::{Signal, kill};
@@ -220,6 +220,25 @@ async fn a_process_that_left_its_session_and_environment_ends_with_its_run(fixtu
     started(&log, 2).await;
     assert!(!is_alive(first) && !is_alive(left), "two runs at once");
     remove(&fixture, &agent, &id).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_ends_before_its_agent_exits_for_good() {
+    let fixture = Fixture::on_sqlite().await;
+    write_policy(&fixture.test_dir.folder("agent"), &json!({"allow": "library"}).to_string());
+    let (key_id, key) = fixture.api.agent_key(json!({"permissions": ALL})).await;
+    let options = AgentOptions::named("agent").supervised();
+    let mut agent = Agent::start(&fixture.test_dir, &fixture.server.url(), &key, options);
+    fixture.online(&key_id).await;
+    let log = fixture.test_dir.folder("log");
+    upload(&fixture, archive("1", PROGRAM, "")).await;
+    assign(&fixture, &log).await;
+    let process = started(&log, 1).await;
+    fixture.api.delete(&format!("/api/agents/keys/{key_id}")).await.expect(204);
+    assert_eq!(agent.process().ended().await.code(), Some(99));
+    assert!(!is_alive(process), "it runs on, and no agent watches it");
+    let assigned = std::fs::read_to_string(agent.state_dir().join("assignments.json"));
+    assert!(assigned.expect("the list").contains("\"items\":[]"));
 }
 
 async fn another_tenant_controls_no_service(fixture: Fixture) {
