@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use muster_tests::{
-    ALL, Agent, AgentOptions, FakeAgent, Fixture, JsonFields as _, Publisher, ServerOptions, eventually,
-    eventually_shown, file, on_both_databases, tar_zst, write_policy,
+    ALL, Agent, AgentOptions, FakeAgent, Fixture, JsonFields as _, Publisher, ServerOptions,
+    eventually, eventually_shown, file, on_both_databases, tar_zst, write_policy,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -204,7 +204,7 @@ async fn a_service_is_stopped_started_and_restarted_by_request(fixture: Fixture)
 
 async fn a_process_that_left_its_session_and_environment_ends_with_its_run(fixture: Fixture) {
     let program = "echo $$ >>\"$LOG/pids\"\nLOG=\"$LOG\"\n\
-         setsid env -i sh -c 'echo $$ >>\"$1/left\"; exec tail -f /dev/null' sh \"$LOG\" &\n\
+         setsid env -i sh -c 'echo $$ >>\"$1/left\"; exec sleep 1000 >/dev/null 2>&1' sh \"$LOG\" &\n\
          exec tail -f /dev/null\n";
     let Hosted { agent, id, log, .. } = hosted(&fixture, program, "").await;
     let first = started(&log, 1).await;

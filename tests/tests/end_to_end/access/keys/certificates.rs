@@ -191,7 +191,7 @@ async fn revoked_certificate_is_replaced_only_with_a_permission_of_another() {
         "create",
         "child",
         "--role",
-        "admin",
+        "owner",
         "--scope",
         "agents:write",
         "--scope",
