@@ -29,8 +29,6 @@ fn library(name: &str) -> (Value, ScriptContent) {
         timeout_ms: None,
         has_trigger: false,
         requirements: None,
-        is_rehearsal: false,
-        file_parameters: Vec::new(),
     };
     let text = document.to_text();
     let document_sha256 = sha256_hex(text.as_bytes());
@@ -90,7 +88,7 @@ proptest! {
     fn what_the_plan_runs_is_what_the_policy_was_asked_about(
         texts in prop::collection::vec("((library|package):)?[ab](@(1|01|2|1@1|))?", 1..4),
         is_alone in any::<bool>(),
-        listed in "((library|package):)?[ab](@1)?",
+        listed in "((library|package):[ab](@1)?|[ab])",
     ) {
         let key = AgentKeyPair::from_seed(&[1; 32]).expect("a seed").public_key();
         let needed = json!({"approvers": [key], "scripts": [listed], "ad_hoc": false});
