@@ -148,7 +148,8 @@ mod tests {
         ) {
             let rules = FileRules { write: roots, ..FileRules::default() };
             if let Some((root, rest)) = rules.root_of(FileOperation::Push, &path) {
-                prop_assert_eq!(format!("{root}/{rest}"), path);
+                let joined = format!("{root}/{rest}");
+                prop_assert_eq!(joined.as_str(), path.as_str());
                 prop_assert!(rules.write.iter().any(|known| known == root));
             }
         }

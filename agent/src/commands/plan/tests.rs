@@ -179,8 +179,6 @@ fn content(name: &str, version: u32, signers: &[(&AgentKeyPair, u32)]) -> (Value
         timeout_ms: None,
         has_trigger: false,
         requirements: None,
-        is_rehearsal: false,
-        file_parameters: Vec::new(),
     };
     let text = document.to_text();
     let signatures = signers.iter().map(|(pair, minimum_version)| {
