@@ -76,7 +76,7 @@ struct CertificatesStatusView {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct RevokeParams {
+struct RevokeCertificateParams {
     /// Its holder, an API key or a person, may get another one within 24 hours without showing a valid one.
     #[serde(default)]
     #[param(default = false)]
@@ -202,13 +202,13 @@ async fn get_certificates_status(
 /// caller that could have created this key; that of another member needs `members:write`. Repeatable. With `allow_next`
 /// the holder can get another certificate; a key can't allow that to itself, and a person needs a password that was
 /// confirmed in the last 15 minutes. The answer of a server that does not end TLS is 409 `no_certificates`.
-#[utoipa::path(delete, path = "/api/certificates/{id}", tag = "certificates", params(("id" = Uuid, Path), RevokeParams),
+#[utoipa::path(delete, path = "/api/certificates/{id}", tag = "certificates", params(("id" = Uuid, Path), RevokeCertificateParams),
     responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn revoke_certificate(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-    Params(params): Params<RevokeParams>,
+    Params(params): Params<RevokeCertificateParams>,
 ) -> ApiResult<StatusCode> {
     let certificates = &state.services.certificates;
     certificates.revoke(&caller, CertificateId(id), params.allow_next).await?;
