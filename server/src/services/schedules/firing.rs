@@ -153,7 +153,7 @@ impl Schedules {
     /// Starts a fire. What goes wrong with it concerns its schedule alone: the others go on.
     async fn start_contained(&self, open: OpenFire, has_successor: bool) -> Result<(), StoreError> {
         let (fire, schedule) = (open.fire.clone(), open.schedule.clone());
-        match contained(self.start(open, has_successor)).await {
+        match contained(Box::pin(self.start(open, has_successor))).await {
             Some(Ok(())) => Ok(()),
             Some(Err(error)) => {
                 let error = error_chain(&error);
