@@ -54,7 +54,7 @@ const PREFLIGHT_CODES: [&str; 10] = [
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 209] = [
+const SHOWN_AS_ANSWERED: [&str; 210] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -151,6 +151,7 @@ const SHOWN_AS_ANSWERED: [&str; 209] = [
     "library_full",
     "limit_not_held",
     "mail_not_configured",
+    "maker_not_permitted",
     "malformed_json",
     "member_removed",
     "method_not_allowed",

@@ -42,4 +42,6 @@ fn plan_one(command: &Command, rules: HostRules<'_>) -> Result<Planned, ExecuteR
 }
 
 #[cfg(test)]
+mod approval_tests;
+#[cfg(test)]
 mod tests;

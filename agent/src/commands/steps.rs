@@ -54,11 +54,7 @@ pub fn plan(
         return Err(ExecuteRefusal::Timeout);
     }
     let mut all = Planned {
-        launch: Launch {
-            script: Some(title(request.steps.iter().map(|step| step.script.as_deref()))),
-            timeout_ms,
-            ..Launch::empty(rules.policy.allow, rules.output)
-        },
+        launch: Launch { timeout_ms, ..Launch::empty(rules.policy.allow, rules.output) },
         parameters: ParameterRecord::default(),
         files: Vec::new(),
         minimums: Vec::new(),
@@ -84,6 +80,9 @@ pub fn plan(
         all.launch.steps.push(StepLaunch { name, on_failure, launch: planned.launch });
     }
     check_minimums(&all)?;
+    // From what was planned: names without versions.
+    let scripts = all.launch.steps.iter().map(|step| step.launch.script.as_deref());
+    all.launch.script = Some(title(scripts));
     Ok(all)
 }
 

@@ -30,6 +30,11 @@ pub struct ProcessStat {
 }
 
 impl ProcessStat {
+    /// True if both are states of one process: its number was not reused in between.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.pid, self.start_ticks) == (other.pid, other.start_ticks)
+    }
+
     /// Reads the state of a process; `None` if it does not exist.
     pub fn of(pid: u32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

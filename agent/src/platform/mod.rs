@@ -33,7 +33,7 @@ pub use native::{
     unnamed_file,
 };
 pub use process::{
-    Reaped, Signal, drain, forbid_core_dumps, hostname, is_root, new_session, reap_any,
+    Reaped, Signal, drain, forbid_core_dumps, hostname, is_root, new_session, reap, reap_any,
     set_nonblocking, signal_group, signal_process, survive_termination_signals, wait_readable,
     wake_on_child_exit,
 };

@@ -25,6 +25,10 @@ impl ProcessStat {
     pub fn of(_pid: u32) -> Option<Self> {
         None
     }
+
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.pid, self.start_ticks) == (other.pid, other.start_ticks)
+    }
 }
 
 pub fn all_processes() -> Vec<ProcessStat> {

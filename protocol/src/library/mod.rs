@@ -27,7 +27,7 @@ pub use self::node_packages::{MAX_NODE_PACKAGES, plain_node_packages};
 pub use self::parameter::{
     MAX_FILE_BYTES, MAX_PATTERN_BYTES, ParameterKind, ScriptParameter, file_bytes,
 };
-pub use self::reference::{LIBRARY_PREFIX, LibraryReference, is_runnable_name};
+pub use self::reference::{LIBRARY_PREFIX, LibraryReference, is_runnable_name, ruled_name};
 pub use self::rehearsal::{Leak, LeakPlace, MAX_LEAKS, Rehearsal};
 pub use self::requirements::{MAX_REQUIREMENTS_BYTES, check_requirements, plain_requirements};
 pub use self::signature::{

@@ -57,6 +57,14 @@ pub fn is_runnable_name(name: &str) -> bool {
         || PackageReference::parse(name).is_some_and(|reference| reference.version.is_none())
 }
 
+/// What rules about scripts name the work by: a script of the library or a package without its version, and
+/// every other text as it is.
+pub fn ruled_name(script: &str) -> String {
+    let library = LibraryReference::parse(script).map(|reference| reference.full_name());
+    let package = || PackageReference::parse(script).map(|reference| reference.full_name());
+    library.or_else(package).unwrap_or_else(|| script.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -233,6 +233,7 @@ impl Services {
             hub: hub(),
             clock: clock(),
             cache: cache.clone(),
+            guard: guard.clone(),
             authority: outside.authority,
             policy: settings.certificate_policy,
         };

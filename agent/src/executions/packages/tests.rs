@@ -83,6 +83,7 @@ fn launch(sha256: String) -> Launch {
         file: None,
         package: Some(PackageLaunch { version: "1".into(), archive_bytes: 1 }),
         service: None,
+        file: None,
         call: None,
         requirements: None,
         is_rehearsal: false,

@@ -3,6 +3,7 @@
 pub mod dialer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use muster_protocol::{CloseCode, ExitCode};
@@ -20,11 +21,15 @@ use crate::fault;
 use crate::identity::instance_lock::{InstanceLock, InstanceLockError};
 use crate::identity::key::KeyRing;
 use crate::link::{ConnectError, Link, LinkError};
+use crate::platform;
 use crate::releases::PackageDownloads;
 use crate::sessions::reconnect::{EndCause, EnrolmentState, Reconnect, ReconnectStep};
 use crate::sessions::{self, SessionEnd, SessionOutcome, poll_with};
 use crate::storage::StorageError;
 use crate::storage::layout::StateDir;
+
+/// How long services may take to end before the agent exits for good: 30 s.
+const SERVICE_END_TIME: Duration = Duration::from_secs(30);
 
 /// Why the agent could not start.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +64,10 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
         output: config.output_limits(),
         applies_desired_version: !config.skip_update,
     };
+    // It finds what a shim leaves that is killed.
+    if let Err(error) = platform::become_subreaper() {
+        tracing::warn!(%error, "processes that leave their session can't be found if a shim is killed");
+    }
     let mut agent = Agent::open(state, keys, limits, executions::shim_program())?;
     agent.chosen.clone_from(&config.chosen);
     agent.authorities = config.authorities.clone();
@@ -208,6 +217,10 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
         match reconnect.next_step(cause, ended.was_registered, enrolment) {
             ReconnectStep::Exit { code, reason } => {
                 tracing::error!(exit_code = code.code(), "{reason}");
+                if code == ExitCode::Fatal {
+                    // The supervisor starts no agent again that would watch them.
+                    agent.executions.end_services(SERVICE_END_TIME).await;
+                }
                 return code;
             }
             ReconnectStep::After(delay) => {

@@ -32,8 +32,12 @@ const AGENT_COLUMNS: [Column; 6] = [
 ];
 
 /// The options that set fields of the API.
-pub const OPTIONS: OptionNames =
-    &[option("state", "--state"), option("limit", "--limit"), option("force", "--force")];
+pub const OPTIONS: OptionNames = &[
+    option("state", "--state"),
+    option("limit", "--limit"),
+    option("force", "--force"),
+    option("allow_next", "--allow-next"),
+];
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -70,6 +74,9 @@ enum Action {
     Revoke {
         /// Id of the certificate
         id: String,
+        /// Let its holder, an API key or a person, get another one within 24 hours without showing a valid one
+        #[arg(long)]
+        allow_next: bool,
     },
 }
 
@@ -137,9 +144,12 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             list(&filters, limit, "No certificates.").show(session).await
         }
         Action::Rollover { step, force } => rollover(step.action(), force, session).await,
-        Action::Revoke { id } => {
+        Action::Revoke { id, allow_next } => {
             let id = session.work_id("certificates", &id).await?;
-            let request = session.api.request(Method::DELETE, &["certificates", &id]);
+            let mut request = session.api.request(Method::DELETE, &["certificates", &id]);
+            if allow_next {
+                request = request.query(&[("allow_next", "true")]);
+            }
             let answer = session.api.json(request).await?;
             session.output.answer(&answer, |_| "The certificate is revoked.".to_owned())?;
             Ok(0)

@@ -136,7 +136,7 @@ impl RolloverState {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use strum::IntoEnumIterator as _;
+    use strum::IntoEnumIterator;
 
     use super::*;
 

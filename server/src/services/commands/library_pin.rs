@@ -10,7 +10,7 @@ use muster_protocol::manifest::ManifestMismatch;
 use muster_protocol::parameter::{ParameterError, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
 use muster_protocol::step::MAX_STEP_CONTENT_BYTES;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::preflight::Executable;
 use super::request::ValidatedCommand;
@@ -110,8 +110,12 @@ async fn pin_steps(
         let Executable::Library { name, reference, parameters } = executable else { continue };
         let pinned = library.pin(tenant_id, reference).await?;
         pinned.document.check_values(parameters, secrets).map_err(invalid_values)?;
-        data["steps"][number]["script"] = name.as_str().into();
-        data["steps"][number]["library"] = json!(pinned.pin);
+        let step = data.pointer_mut(&format!("/steps/{number}")).and_then(Value::as_object_mut);
+        let Some(step) = step else {
+            return Err(ServiceError::invalid_field("steps", "must be objects"));
+        };
+        step.insert("script".to_owned(), name.as_str().into());
+        step.insert("library".to_owned(), json!(pinned.pin));
         if contents.iter().all(|known| known.document != pinned.content.document) {
             contents.push(pinned.content);
         }

@@ -424,7 +424,9 @@ CREATE TABLE client_certificates (
     key_hash {bytes} NOT NULL,
     issued_at bigint NOT NULL,
     expires_at bigint NOT NULL,
-    revoked_at bigint
+    revoked_at bigint,
+    -- Until when its holder may get another one without showing a valid one.
+    next_until bigint
 );
 CREATE UNIQUE INDEX client_certificates_key ON client_certificates (tenant_id, key_hash);
 CREATE INDEX client_certificates_tenant ON client_certificates (tenant_id, id);
@@ -521,6 +523,8 @@ CREATE INDEX commands_unsuccessful ON commands (tenant_id, state, id)
     WHERE finished_at IS NOT NULL AND state <> 'succeeded';
 -- Serves counts by state and pages in the order of ids.
 CREATE INDEX commands_job ON commands (job_id, state, id) WHERE job_id IS NOT NULL;
+-- The starts of a service on an agent, to bound what the host reports.
+CREATE INDEX commands_service_starts ON commands (agent_id, script, created_at) WHERE trigger = 'service';
 -- Finds held and in-flight executions of a rollout without reading finished ones.
 CREATE INDEX commands_rollout ON commands (job_id, is_held, wave, id, finished_at)
     WHERE wave IS NOT NULL AND finished_at IS NULL;

@@ -1,6 +1,7 @@
 //! The library of scripts, with real servers and agents.
 
 mod api;
+mod assignment_rights;
 mod assignments;
 mod command_line;
 mod dependencies;

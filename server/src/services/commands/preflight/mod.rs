@@ -102,6 +102,19 @@ pub(in crate::services) struct StepWork {
 }
 
 impl Executable {
+    /// What rules, limits and the history name it by: without a version. `None` for an ad-hoc command.
+    pub fn ruled_name(&self) -> Option<&str> {
+        match self {
+            Self::Script { name, .. }
+            | Self::Library { name, .. }
+            | Self::Package { name, .. }
+            | Self::File { name, .. }
+            | Self::NamedScript(name)
+            | Self::Steps { title: name, .. } => Some(name),
+            Self::Argv => None,
+        }
+    }
+
     /// Scripts and packages of the library, by the names of both.
     fn is_of_library(&self) -> bool {
         match self {

@@ -5,6 +5,7 @@ use muster_protocol::file_transfer::{FILE_PREFIX, FileOperation, FileTransfer, M
 use muster_protocol::library::{LIBRARY_PREFIX, LibraryReference};
 use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
 use muster_protocol::manifest::{ManifestMismatch, is_script_name};
+use muster_protocol::object::Object;
 use muster_protocol::package::{PACKAGE_PREFIX, PackageReference};
 use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
@@ -63,7 +64,8 @@ pub(super) fn validate_execute(data: &mut Value) -> Result<ValidExecute> {
     let secrets = data.as_object_mut().and_then(|data| data.remove("secret_parameters"));
     let secrets = secrets.map(SecretParameters::deserialize).transpose().map_err(mismatch)?;
     let secrets = secrets.unwrap_or_default();
-    let execute = Execute::deserialize(&*data).map_err(mismatch)?;
+    // Steps may not be lists of their values: what is pinned is written into them.
+    let Object(execute) = Object::<Execute>::deserialize(&*data).map_err(mismatch)?;
     let timeout_ms = valid_timeout("data.timeout_ms", execute.timeout_ms)?;
     let stdin_bytes = execute.stdin.map(|stdin| stdin.bytes().len());
     let executable = match execute.steps {
@@ -137,7 +139,6 @@ fn validate_steps(steps: Vec<StepRequest>, secrets: &SecretParameters) -> Result
         let count = steps.len() as u64;
         return Err(ServiceError::out_of_range("data.steps", count, 1..=MAX_STEPS as u64));
     }
-    let title = title(steps.iter().map(|step| step.script.as_deref()));
     let mut work = Vec::with_capacity(steps.len());
     for (number, step) in steps.into_iter().enumerate() {
         let at = format!("data.steps[{number}].");
@@ -169,6 +170,8 @@ fn validate_steps(steps: Vec<StepRequest>, secrets: &SecretParameters) -> Result
         let problem = "has a parameter that no step names in `secrets`";
         return Err(ServiceError::invalid_field("secret_parameters", problem));
     }
+    // From what was parsed: rules name scripts without a version.
+    let title = title(work.iter().map(|step| step.executable.ruled_name()));
     if title.len() > MAX_TITLE_BYTES {
         let problem = "has scripts whose names have more than 1,000 bytes together";
         return Err(ServiceError::invalid_field("data.steps", problem));

@@ -207,17 +207,7 @@ impl ValidatedCommand {
 
     /// The script of an `execute`, or the title of its steps.
     pub(in crate::services) fn script(&self) -> Option<&str> {
-        match &self.executable {
-            Some(
-                Executable::Script { name, .. }
-                | Executable::NamedScript(name)
-                | Executable::Library { name, .. }
-                | Executable::Package { name, .. }
-                | Executable::File { name, .. }
-                | Executable::Steps { title: name, .. },
-            ) => Some(name),
-            Some(Executable::Argv) | None => None,
-        }
+        self.executable.as_ref().and_then(Executable::ruled_name)
     }
 
     /// What it runs, each with its secrets: one, or the steps.
