@@ -8,7 +8,7 @@
 # How long `make fuzz` takes for each target.
 SECONDS_EACH ?= 60
 
-.PHONY: help build web demo demo-stop test fmt lint openapi fuzz bench soak soak-dashboard access-delays soak-networks soak-updates bump images images-check packages release-programs release-build soak-contract
+.PHONY: help build web demo demo-stop test fmt lint openapi fuzz bench soak soak-dashboard access-delays soak-networks soak-updates soak-authority bump images images-check packages release-programs release-build soak-contract
 
 help: ## Show this list.
 	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +96,10 @@ access-delays: ## Measure sign-ins with known and unknown addresses, and revocat
 soak-networks: ## Measure agents over slow, lossy and broken networks and under floods (needs root): BYTES=1000000 RATE=64.
 	cargo build --workspace --bins --locked
 	$${CARGO_TARGET_DIR:-target}/debug/soak-networks --bytes $(or $(BYTES),1000000) $(if $(RATE),--rate $(RATE))
+
+soak-authority: ## Replace the authority of a server with many simulated agents, some of them away: HOSTS=500 AWAY_OF=10.
+	cargo build --workspace --bins --locked
+	$${CARGO_TARGET_DIR:-target}/debug/soak-authority --hosts $(or $(HOSTS),500) --away-of $(or $(AWAY_OF),10)
 
 soak-updates: ## Update a working fleet to another version and back: HOSTS=200 WAVE=20.
 	cargo build --workspace --bins --locked

@@ -207,16 +207,18 @@ impl Config {
                 allowed: "1 to 1024",
             });
         }
+        let state_dir = match args.state_dir.or(file.state_dir) {
+            Some(path) => path,
+            None => default_state_dir()?,
+        };
+        let authorities = ca_file.as_deref().map(Authorities::read).transpose()?;
         let poll_seconds = args.http_poll_interval.or(file.http_poll_interval).unwrap_or(25);
         Ok(Self {
             endpoint,
             proxy,
-            authorities: ca_file.as_deref().map(Authorities::read).transpose()?.unwrap_or_default(),
+            authorities: authorities.unwrap_or_default().kept_in(&state_dir),
             api_key: api_key(args.api_key_file.or(file.api_key_file))?,
-            state_dir: match args.state_dir.or(file.state_dir) {
-                Some(path) => path,
-                None => default_state_dir()?,
-            },
+            state_dir,
             fallback: fallback.as_deref().map_or(Ok(Fallback::Allowed), parse_fallback)?,
             poll_wait: Duration::from_secs(poll_seconds)
                 .clamp(Duration::from_secs(1), Duration::from_millis(MAX_POLL_WAIT_MS)),

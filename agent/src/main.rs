@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use muster_agent::config::{self, Config, RunArgs, default_state_dir};
+use muster_agent::executions::file_transfers::{self, FileWork};
 use muster_agent::log_output::LogOutput;
 use muster_agent::releases::{self, fetch::ReleasePart};
 use muster_agent::storage::layout::StateDir;
@@ -113,6 +114,9 @@ enum Mode {
     /// Run one execution. Started by the agent, not meant for manual use.
     #[command(hide = true)]
     Shim { execution: PathBuf },
+    /// Transfer one file. Started by a shim, not meant for manual use.
+    #[command(hide = true)]
+    TransferFile { work: String },
 }
 
 /// Selects the agent by its state directory.
@@ -149,6 +153,7 @@ fn main() -> ExitCode {
             exit_code_of(fetch_release(version, part, &into, *run))
         }
         Mode::Shim { execution } => run_shim(execution),
+        Mode::TransferFile { work } => exit_code_of(transfer_file(&work)),
     }
 }
 
@@ -279,6 +284,15 @@ fn request_update(version: Option<Version>, args: RunArgs) -> anyhow::Result<u8>
     let report = |text: &str| print(&format!("{text}\n"));
     let update = Box::pin(subcommands::request_update::request_update(&config, version, report));
     print(&format!("{}\n", on_runtime(update)??));
+    Ok(0)
+}
+
+fn transfer_file(work: &str) -> anyhow::Result<u8> {
+    let work: FileWork = serde_json::from_str(work).context("read the work")?;
+    let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    let done = file_transfers::run(&work, &mut input, &mut output)?;
+    // Standard output is the file of a pull.
+    let _ = writeln!(std::io::stderr(), "{done}");
     Ok(0)
 }
 

@@ -14,6 +14,7 @@ use crate::commands::certificates::ca;
 use crate::commands::commands::{
     approvals, approver, command_history, executions, jobs, logs, raw_command, run, verify,
 };
+use crate::commands::files::{pull, push, uploads};
 use crate::commands::fleet::{agents, ping, suggestions};
 use crate::commands::integrations::{alerts, integrations, webhooks};
 use crate::commands::library::{assignments, packages, publisher, scripts, services};
@@ -106,7 +107,7 @@ pub enum Action {
     Keys(keys::Args),
     /// Manage the keys that people and programs use the API with
     ApiKeys(api_keys::Args),
-    /// Show, list and revoke the certificates that the server has issued to clients
+    /// Show, list and revoke certificates of clients, and replace the authority of the server
     Ca(ca::Args),
     /// Explain who may do what
     Access(access::Args),
@@ -118,6 +119,10 @@ pub enum Action {
     Scripts(Box<scripts::Args>),
     /// Manage packages: archives that hosts unpack and run
     Packages(packages::Args),
+    Push(push::Args),
+    Pull(pull::Args),
+    /// List and delete the files that were uploaded to be pushed
+    Files(uploads::Args),
     /// Manage assignments: packages that hosts keep, and run at their due times or all the time
     Assignments(assignments::Args),
     /// Manage services: packages that hosts keep running
@@ -269,6 +274,9 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Webhooks(args) => (webhooks::OPTIONS, webhooks::run(args, &session).await),
         Action::Scripts(args) => (scripts::OPTIONS, Box::pin(scripts::run(*args, &session)).await),
         Action::Packages(args) => (packages::OPTIONS, packages::run(args, &session).await),
+        Action::Push(args) => (push::OPTIONS, Box::pin(push::run(args, &session)).await),
+        Action::Pull(args) => (pull::OPTIONS, Box::pin(pull::run(args, &session)).await),
+        Action::Files(args) => (uploads::OPTIONS, uploads::run(args, &session).await),
         Action::Assignments(args) => {
             (assignments::OPTIONS, Box::pin(assignments::run(args, &session)).await)
         }

@@ -69,6 +69,11 @@ pub fn is_output_incomplete(command: &Value) -> bool {
     result_objects(command).any(|object| object.get("output_complete") == Some(&Value::Bool(false)))
 }
 
+/// A text of a command's result.
+pub fn result_text<'a>(command: &'a Value, name: &str) -> Option<&'a str> {
+    result_objects(command).find_map(|object| object.get(name)?.as_str())
+}
+
 fn number(command: &Value, name: &str) -> Option<i64> {
     result_objects(command).find_map(|object| object.get(name)?.as_i64())
 }

@@ -37,13 +37,14 @@ impl OptionName {
 }
 
 /// Codes of the preflight: hosts would refuse the script or command. Their detail names the hosts.
-const PREFLIGHT_CODES: [&str; 9] = [
+const PREFLIGHT_CODES: [&str; 10] = [
     "unknown_script",
     "invalid_parameters",
     "argv_not_allowed",
     "library_not_allowed",
     "library_unsupported",
     "packages_unsupported",
+    "files_unsupported",
     "steps_unsupported",
     "stdin_not_allowed",
     "hosts_would_refuse",
@@ -53,7 +54,7 @@ const PREFLIGHT_CODES: [&str; 9] = [
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 199] = [
+const SHOWN_AS_ANSWERED: [&str; 210] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -62,6 +63,7 @@ const SHOWN_AS_ANSWERED: [&str; 199] = [
     "agent_online",
     "agent_timeout",
     "agents_offline",
+    "agents_unconfirmed",
     "alert_rule_changed",
     "alert_rule_exists",
     "all_agents_skipped",
@@ -95,12 +97,16 @@ const SHOWN_AS_ANSWERED: [&str; 199] = [
     "expired_api_key",
     "expired_token",
     "fan_out_exceeded",
+    "file_complete",
+    "files_full",
+    "files_unusable",
     "fire_overlaps",
     "first_tenant",
     "forbidden_by_policy",
     "frozen",
     "group_changed",
     "group_exists",
+    "hash_mismatch",
     "hook_changed",
     "hook_disabled",
     "hook_exists",
@@ -145,6 +151,7 @@ const SHOWN_AS_ANSWERED: [&str; 199] = [
     "library_full",
     "limit_not_held",
     "mail_not_configured",
+    "maker_not_permitted",
     "malformed_json",
     "member_removed",
     "method_not_allowed",
@@ -186,6 +193,7 @@ const SHOWN_AS_ANSWERED: [&str; 199] = [
     "release_published",
     "releases_unusable",
     "role_not_held",
+    "rollover_state",
     "schedule_changed",
     "schedule_ended",
     "schedule_exists",
@@ -218,6 +226,7 @@ const SHOWN_AS_ANSWERED: [&str; 199] = [
     "too_many_device_logins",
     "too_many_drafts",
     "too_many_exports",
+    "too_many_files",
     "too_many_hooks",
     "too_many_identities",
     "too_many_integrations",
@@ -237,6 +246,7 @@ const SHOWN_AS_ANSWERED: [&str; 199] = [
     "too_many_uploads",
     "too_many_versions",
     "totp_enabled",
+    "unknown_file",
     "unknown_host",
     "unknown_library_script",
     "unknown_package",
@@ -244,8 +254,10 @@ const SHOWN_AS_ANSWERED: [&str; 199] = [
     "unsupported_command",
     "unsupported_media_type",
     "untrusted_release_key",
+    "upload_in_progress",
     "webhook_key_unreadable",
     "wrong_code",
+    "wrong_offset",
     "wrong_passkey",
     "wrong_password",
     "wrong_second_factor",

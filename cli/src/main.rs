@@ -32,6 +32,7 @@ mod api {
 /// What users type: times, amounts, expressions, names, secrets.
 mod input {
     pub mod expressions;
+    pub mod file_parameters;
     pub mod id_prefix;
     pub mod instants;
     pub mod name_lookup;
@@ -105,6 +106,14 @@ mod commands {
         pub mod ping;
         pub mod suggestions;
         pub mod target_options;
+    }
+    /// Files that are pushed to hosts and pulled from them.
+    pub mod files {
+        mod place;
+        pub mod pull;
+        pub mod push;
+        mod upload;
+        pub mod uploads;
     }
     /// Integrations and webhooks.
     pub mod integrations {

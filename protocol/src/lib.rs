@@ -12,6 +12,7 @@ pub mod command;
 pub mod error_chain;
 pub mod escape;
 pub mod exit_code;
+pub mod file_transfer;
 pub mod frame;
 pub mod identity;
 pub mod library;

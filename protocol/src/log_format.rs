@@ -17,6 +17,16 @@ pub enum LogFormat {
 #[error("must be `text` or `json`")]
 pub struct UnknownLogFormat;
 
+impl LogFormat {
+    /// The text that is read as this format.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
 impl FromStr for LogFormat {
     type Err = UnknownLogFormat;
 

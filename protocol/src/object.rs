@@ -2,6 +2,8 @@
 //!
 //! Does not know what the objects mean.
 
+mod strict;
+
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -42,8 +44,8 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, ObjectError> {
     })
 }
 
-/// A value that must be a JSON object. Without this wrapper serde also accepts a list of its fields
-/// in order.
+/// A value that must be a JSON object, as must be all structs within it. Without this wrapper serde also
+/// accepts a list of their fields in order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Object<T>(pub T);
 
@@ -63,7 +65,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+        T::deserialize(MapAccessDeserializer::new(strict::Strict(fields))).map(Object)
     }
 }
 
@@ -110,6 +112,53 @@ mod tests {
         let error = read::<Outer>(r#"{"one": [7]}"#).expect_err("a list");
         assert!(error.message.contains("expected an object"), "{error}");
         assert!(read::<Outer>(r#"{"one": {"number": 7, "more": 1}}"#).is_err());
+    }
+
+    #[test]
+    fn list_is_rejected_for_every_struct_within_an_object() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Choice {
+            Number(u8),
+            One { number: u8 },
+            Nothing,
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Outer {
+            #[serde(default)]
+            list: Vec<One>,
+            #[serde(default)]
+            map: std::collections::BTreeMap<String, Option<One>>,
+            #[serde(default)]
+            pair: Option<(u8, One)>,
+            #[serde(default)]
+            choices: Vec<Choice>,
+            #[serde(default)]
+            any: serde_json::Value,
+        }
+        let good = r#"{"list": [{"number": 1}], "map": {"a": {"number": 2}, "b": null}, "pair": [3, {"number": 4}],
+            "choices": [{"number": 5}, {"one": {"number": 6}}, "nothing"], "any": [[7], {"a": [8]}]}"#;
+        let read: Object<Outer> = serde_json::from_str(good).expect("valid");
+        let value: serde_json::Value = serde_json::from_str(good).expect("valid");
+        assert_eq!(Object::<Outer>::deserialize(&value).expect("valid"), read);
+        let outer = read.0;
+        assert_eq!(outer.list, [One { number: 1 }]);
+        assert_eq!(outer.map["a"], Some(One { number: 2 }));
+        assert_eq!(outer.pair, Some((3, One { number: 4 })));
+        assert_eq!(outer.choices, [Choice::Number(5), Choice::One { number: 6 }, Choice::Nothing]);
+        assert_eq!(outer.any, value["any"]);
+        for bad in [
+            r#"{"list": [[1]]}"#,
+            r#"{"list": [[]]}"#,
+            r#"{"map": {"a": [2]}}"#,
+            r#"{"pair": [3, [4]]}"#,
+            r#"{"choices": [{"one": [6]}]}"#,
+        ] {
+            assert!(serde_json::from_str::<Outer>(bad).is_ok() || bad.contains("[[]]"), "{bad}");
+            serde_json::from_str::<Object<Outer>>(bad).expect_err(bad);
+            let value: serde_json::Value = serde_json::from_str(bad).expect("JSON");
+            Object::<Outer>::deserialize(value).expect_err(bad);
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use muster_protocol::attestation::Attestation;
 use muster_protocol::frame::{
-    Ack, AgentFrame, Command, InventoryItem, InventoryState, Outcome, Receipt, Registered,
-    Registration, Response, ServerFrame, decode_agent_frame,
+    Ack, AgentFrame, AuthorityNotice, Command, InventoryItem, InventoryState, Outcome, Receipt,
+    Registered, Registration, Response, ServerFrame, decode_agent_frame,
 };
 use muster_protocol::identity::Challenge;
 use muster_protocol::package::{
@@ -93,6 +93,12 @@ fn server_frames_of_the_full_protocol() {
             }],
         },
         ServerFrame::Certificate { certificate: "AAAA".into() },
+        ServerFrame::Authorities(Box::new(AuthorityNotice {
+            id: ID,
+            certificate: "BBBB".into(),
+            proof: vec!["CCCC".into(), "DDDD".into()],
+            retired: vec!["00ff".into()],
+        })),
     ];
     insta::assert_json_snapshot!(frames);
 }
@@ -172,6 +178,7 @@ fn agent_frames_of_the_full_protocol() {
             timeout_ms: 1_000,
             is_service: true,
         }),
+        AgentFrame::AuthoritiesStored { id: ID },
     ];
     insta::assert_json_snapshot!(frames);
 }

@@ -1,6 +1,7 @@
 //! Starts and stops the server. The only module that uses all layers.
 
 mod certificates;
+mod local_agent;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -21,6 +22,7 @@ use crate::adapters::passkey_verifier::PasskeyVerifier;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::smtp_client::SmtpClient;
+use crate::adapters::uploaded_files::UploadedFiles;
 use crate::adapters::webhook_client::WebhookClient;
 use crate::config::{Config, MailConfig};
 use crate::domain::access::records::MemberRecord;
@@ -30,7 +32,7 @@ use crate::fault;
 use crate::http;
 use crate::http::AppState;
 use crate::hub::Hub;
-use crate::listener::{Bound, Certificate, ClientVerifier, Limits, open_file_limit};
+use crate::listener::{Bound, Certificate, Limits, open_file_limit};
 use crate::services::access::authentication::Authentication;
 use crate::services::access::people::setup::{NewPerson, Setup, TOKEN_FILE};
 use crate::services::access::people::totp::reset::SecondFactorReset;
@@ -38,6 +40,7 @@ use crate::services::operations::audit_key;
 use crate::services::operations::backup::{self, BackupContents, DataLocation};
 use crate::services::operations::key_rotations::KeyRotations;
 use crate::services::operations::master_key::{KeyLocations, unlock};
+use crate::services::operations::purge::{self, Purged};
 use crate::services::operations::restore;
 use crate::services::operations::restore_record;
 use crate::services::{Adapters, Services};
@@ -55,19 +58,16 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 /// The reason why the server cannot start, as a sentence for the operator.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     // Checked first, so that a server with a broken TLS setup changes nothing.
-    certificates::from_files(&config, None)?;
+    certificates::check(&config)?;
     let hangup = signal(SignalKind::hangup()).context("failed to wait for signals")?;
     let clock = Clock::system();
     let (store, secret_box) = open_store(&config).await?;
     let authority = certificates::authority(&config, (&store, &secret_box), &clock).await?;
     let client_authority =
         certificates::client_authority(&config, (&store, &secret_box), &clock, &authority).await?;
-    let clients = client_authority
-        .as_ref()
-        .map(|authority| ClientVerifier::new(authority.certificate_pem(), clock.clone()));
-    let certificate = match (&authority, clients.transpose()?) {
-        (Some(authority), Some(clients)) => Some(Certificate::issue(authority.clone(), clients)?),
-        (_, clients) => certificates::from_files(&config, clients)?,
+    let certificate = match &authority {
+        Some(authority) => Some(Certificate::issue(authority.clone(), &clock)?),
+        None => certificates::from_files(&config, client_authority.clone(), &clock)?,
     };
     let is_secure = certificate.is_some();
     let hub = Arc::new(Hub::default());
@@ -75,6 +75,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let outside = Adapters {
         files,
         packages: PackageFiles::new(config.data_dir.join("packages")),
+        uploaded_files: UploadedFiles::new(config.data_dir.join("files")),
         releases: ReleaseFiles::new(config.data_dir.join("releases")),
         webhooks: WebhookClient::new(config.webhooks, config.webhook_ca_file.as_deref())?,
         mail: smtp_client(&config.mail)?,
@@ -86,6 +87,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let services = Services::new(&store, &hub, &clock, &secret_box, outside, config.settings);
     bootstrap(&services, &config).await?;
     services.tenant_deletion.load().await.context("failed to read the tenants")?;
+    let local_agent = local_agent::prepare(&config, &services).await?;
 
     let connections = Limits::connections(config.max_connections, open_file_limit());
     let limits = Limits {
@@ -120,6 +122,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (max_connections, version) = (connections, env!("CARGO_PKG_VERSION"));
     fault::warn();
     tracing::info!(%url, version, max_connections, "serving");
+    let local_agent = local_agent::start(&config, local_agent, &url)?;
 
     let mut renewal = tokio::spawn(Certificate::follow(certificate, hangup, config.tls_check));
     let mut server = tokio::spawn(bound.serve(app, stopped));
@@ -137,6 +140,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         ended = &mut renewal => return ended.context("the certificate renewal stopped"),
     };
     tracing::info!(reason, "stopping");
+    if let Some(agent) = &local_agent {
+        agent.request_stop();
+    }
     // Stop accepting first, so that clients that are disconnected now cannot reconnect to this
     // server.
     let _ = stop.send(true);
@@ -153,6 +159,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     renewal.abort();
     workers.stop().await;
+    if let Some(agent) = local_agent {
+        let ended = tokio::task::spawn_blocking(|| agent.stop()).await;
+        ended.context("failed to stop the local agent")?;
+    }
     // Commits everything that was queued before.
     store.system().flush().await.context("failed to flush the database")?;
     tracing::info!("stopped");
@@ -193,6 +203,19 @@ pub async fn reset_second_factor(config: &Config, email: &str) -> anyhow::Result
     let mail = (smtp_client(&config.mail)?, config.public_url.clone());
     let reset = SecondFactorReset::new(store, Clock::system(), secret_box, mail);
     reset.reset(email).await.context("failed to reset the second factor")
+}
+
+/// Deletes the history of more than `kept_ms` ago, and gives its space back. The server must be stopped.
+///
+/// # Errors
+/// The reason why not, as a sentence for the operator.
+pub async fn purge(config: &Config, kept_ms: u64) -> anyhow::Result<Purged> {
+    let (store, _) = open_existing_store(config).await?;
+    let clock = Clock::system();
+    let before = clock.now().minus_ms(kept_ms);
+    let purged = purge::purge(&store, &clock, before).await.context("failed to purge")?;
+    store.system().flush().await.context("failed to flush the database")?;
+    Ok(purged)
 }
 
 /// [`open_store`] for commands that change what a server has stored. They must not create new data where a

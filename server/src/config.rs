@@ -128,6 +128,14 @@ pub struct PartialConfig {
     /// platform are also searched next to its executable [default: install in the data directory]
     #[arg(long, env = "MUSTER_INSTALL_DIR", value_name = "DIR")]
     pub install_dir: Option<PathBuf>,
+    /// Run an agent on this machine beside the server, with scripts of the library allowed. It ends with the
+    /// server, and keeps its state in local_agent in the data directory [default: false]
+    #[arg(long, env = "MUSTER_LOCAL_AGENT", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub local_agent: Option<bool>,
+    /// Directory with muster-supervisor and muster-agent for --local-agent [default: the directory of this
+    /// program]
+    #[arg(long, env = "MUSTER_LOCAL_AGENT_PROGRAMS", value_name = "DIR")]
+    pub local_agent_programs: Option<PathBuf>,
     /// Period over which agents reconnect after a shutdown, in milliseconds, to spread the load
     /// [default: 5000]
     #[arg(long, env = "MUSTER_DRAIN_SPREAD_MS", value_name = "MS")]
@@ -207,6 +215,10 @@ pub struct Config {
     pub drain_spread_ms: u64,
     pub public_url: Option<Origin>,
     pub install_dir: PathBuf,
+    /// Run an agent beside the server.
+    pub local_agent: bool,
+    /// `None`: the directory of the server's program.
+    pub local_agent_programs: Option<PathBuf>,
     pub settings: Settings,
     pub mail: MailConfig,
     pub webhooks: WebhookLimits,
@@ -292,7 +304,18 @@ impl ConfigSources {
             Some(url) => Some(Origin::parse(&url).map_err(ConfigError::PublicUrl)?),
             None => None,
         };
+        let is_local_agent = given.local_agent.unwrap_or(false);
+        if is_local_agent && public_url.is_none() && matches!(tls, TlsConfig::Files(_)) {
+            return Err(refused(
+                "public_url",
+                "is required by `local_agent` when `tls_cert` is set",
+            ));
+        }
         Ok(Config {
+            local_agent: is_local_agent,
+            local_agent_programs: given
+                .local_agent_programs
+                .filter(|folder| !folder.as_os_str().is_empty()),
             install_dir: given.install_dir.unwrap_or_else(|| data_dir.join("install")),
             public_url,
             listen: given.listen.unwrap_or_else(|| "127.0.0.1:8080".into()),
@@ -342,6 +365,8 @@ impl PartialConfig {
             output_quota_bytes: self.output_quota_bytes.or(next.output_quota_bytes),
             public_url: self.public_url.or(next.public_url),
             install_dir: self.install_dir.or(next.install_dir),
+            local_agent: self.local_agent.or(next.local_agent),
+            local_agent_programs: self.local_agent_programs.or(next.local_agent_programs),
             drain_spread_ms: self.drain_spread_ms.or(next.drain_spread_ms),
             allow_private_webhooks: self.allow_private_webhooks.or(next.allow_private_webhooks),
             webhook_timeout_ms: self.webhook_timeout_ms.or(next.webhook_timeout_ms),

@@ -23,6 +23,10 @@ use zeroize::Zeroizing;
 /// More than the longest password, so that a longer one is refused and not cut.
 const MAX_LINE_BYTES: u64 = 1_024;
 
+/// The oldest history that `purge` keeps.
+const MAX_PURGE_DAYS: u64 = 36_500;
+const DAY_MS: u64 = 24 * 3_600_000;
+
 /// The reader of standard output closed it: 128 + SIGPIPE.
 const EXIT_PIPE_CLOSED: u8 = 141;
 
@@ -65,6 +69,16 @@ enum Command {
     ResetSecondFactor {
         /// Address by which the person signs in
         email: String,
+        #[command(flatten)]
+        sources: Box<ConfigSources>,
+    },
+    /// Delete history at once, while the server is stopped, and give its space back to the system: executions that
+    /// have ended, with their output, deliveries, events and telemetry. Open work and audit logs stay. Takes the
+    /// options of `serve`
+    Purge {
+        /// Delete what is older than this number of days; 0 deletes everything that has ended
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(..=MAX_PURGE_DAYS))]
+        older_than: u64,
         #[command(flatten)]
         sources: Box<ConfigSources>,
     },
@@ -117,6 +131,10 @@ fn main() -> ExitCode {
             .resolve()
             .map_err(anyhow::Error::from)
             .and_then(|config| reset_second_factor(&config, &email)),
+        Command::Purge { older_than, sources } => sources
+            .resolve()
+            .map_err(anyhow::Error::from)
+            .and_then(|config| purge(&config, older_than)),
         Command::Backup { file, with_keys, sources } => sources
             .resolve()
             .map_err(anyhow::Error::from)
@@ -289,6 +307,22 @@ fn reset_second_factor(config: &Config, email: &str) -> anyhow::Result<()> {
         .build()?
         .block_on(muster_server::boot::reset_second_factor(config, email))?;
     print(&format!("{email} has no second factor any more, and is signed out\n"))
+}
+
+fn purge(config: &Config, days: u64) -> anyhow::Result<()> {
+    close_new_files_to_others();
+    choose_cryptography()?;
+    let purged = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(muster_server::boot::purge(config, days * DAY_MS))?;
+    print(&format!(
+        "database: {} bytes before, {} bytes now\noutput: {} bytes before, {} bytes now\n",
+        purged.database_before_bytes,
+        purged.database_after_bytes,
+        purged.output_before_bytes,
+        purged.output_after_bytes
+    ))
 }
 
 fn read_line() -> std::io::Result<String> {

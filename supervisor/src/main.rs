@@ -121,6 +121,12 @@ fn verify(args: VerifyArgs) -> ExitCode {
 fn run(mut settings: Settings, boot_counter: BootCounter, log: Log) -> anyhow::Result<i32> {
     let mut layout = Layout::new(settings.agent.clone(), settings.install_dir.clone())?;
     let mut host = ProcessController::new().context("failed to register signal handlers")?;
+    if let Some(parent) = settings.parent_pid
+        && !platform::end_with_process(parent).context("failed to follow the parent process")?
+    {
+        log.info("the parent process has ended");
+        return Ok(0);
+    }
     if let Some(program) = settings.install_dir.as_deref().filter(|_| settings.is_from_image) {
         match handover::decide(program, &layout, &mut host, &log) {
             HandoverDecision::RunOwn => {}

@@ -104,6 +104,10 @@ pub struct RunArgs {
     #[arg(long, env = "MUSTER_LOG_FORMAT", value_name = "FORMAT")]
     log_format: Option<LogFormat>,
 
+    /// Stop when this process ends, which must be the parent. Set by a server with `--local-agent`.
+    #[arg(long, env = "MUSTER_PARENT_PID", hide = true)]
+    parent_pid: Option<u32>,
+
     /// For tests: the path of the agent's program.
     #[arg(long, env = "MUSTER_AGENT", hide = true)]
     agent: Option<OsString>,
@@ -136,6 +140,8 @@ pub struct Settings {
     pub park: bool,
     /// This supervisor and the agent beside it belong to a container image.
     pub is_from_image: bool,
+    /// The process to end with.
+    pub parent_pid: Option<u32>,
     /// The folder with the installed versions.
     pub install_dir: Option<PathBuf>,
     /// The folder of `supervisor.json` and `fatal_reason`.
@@ -166,6 +172,7 @@ impl Settings {
         Self {
             park: args.park || park_by_default,
             is_from_image: args.from_image,
+            parent_pid: args.parent_pid,
             install_dir: given(args.install_dir),
             state_dir: given(args.state_dir).unwrap_or(default_state_dir),
             log_dir: given(args.log_dir),

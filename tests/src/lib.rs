@@ -19,6 +19,7 @@ mod servers;
 mod wait;
 
 pub use agents::agent::{Agent, AgentOptions, agent_program};
+pub use agents::authority_rollover::{AuthorityRollover, AuthorityRolloverReport};
 pub use agents::certified_host::{CertifiedHost, certified_files, client as certified_client};
 pub use agents::doctor::{Doctor, finding};
 pub use agents::exchange_agent::ExchangeAgent;
@@ -59,7 +60,9 @@ pub use proxies::nginx::{Nginx, Upgrades};
 pub use proxies::socks_proxy::{SocksBehaviour, SocksProxy};
 pub use proxies::tinyproxy::Tinyproxy;
 pub use proxies::tls_terminator::TlsTerminator;
-pub use servers::authority::{Authority, Certificate, Issued, Secured, connect, shown};
+pub use servers::authority::{
+    Authority, Certificate, Issued, Secured, connect, shown, try_connect,
+};
 pub use servers::identity_provider::{
     CLIENT_ID, CLIENT_SECRET, IdentityProvider, ProviderBehaviour, TokenSignature,
 };

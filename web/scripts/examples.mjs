@@ -27,13 +27,27 @@ function scriptsOf(name, goOn) {
   ];
 }
 
-/** Ends the script that still runs; call it before the site stops, because executions outlive their agent. */
-export async function finish(site, folder) {
-  writeFileSync(join(folder, 'go_on'), '');
-  await eventually('the import ends', async () => (await site.call('GET', '/api/executions?state=running&limit=1')).items.length === 0);
+/** This site does not end TLS, so the answers of one that does take the place of its own. */
+function certificates(agents) {
+  const day = 86_400_000;
+  const at = (days) => new Date(Date.now() + days * day).toISOString();
+  const lives = { valid: [-3, 17, 27], due: [-22, -2, 8], expiring: [-26, -6, 4], expired: [-33, -13, -3], revoked: [-9, 11, 21] };
+  const states = ['valid', 'valid', 'valid', 'due', 'expiring', 'expired', 'revoked'];
+  const items = states.map((state, i) => ({ id: `01a20000-0000-7000-8000-00000000000${i}`, holder: 'agent', holder_id: agents[i], state, issued_at: at(lives[state][0]), renew_at: at(lives[state][1]), expires_at: at(lives[state][2]), revoked_at: state === 'revoked' ? at(-1) : null }));
+  return async (page) => {
+    await page.route('**/api/certificates?*', (route) => route.fulfill({ json: { items, next_cursor: null } }));
+    await page.route('**/api/certificates/status', (route) => route.fulfill({ json: { required_of: 'agents', is_issuing: true, valid_count: 3, due_count: 1, expiring_count: 1, expired_count: 1, revoked_count: 1 } }));
+  };
 }
 
-/** Fills the server, and returns its screens: name, address, and what to wait for. */
+/** Ends the script that still runs, and the services; call it before the site stops, because executions outlive their agent. */
+export async function finish(site, folder) {
+  writeFileSync(join(folder, 'go_on'), '');
+  for (const { id } of (await site.call('GET', '/api/services')).items) await site.call('DELETE', `/api/assignments/${id}`);
+  await eventually('everything ends', async () => (await site.call('GET', '/api/executions?state=running&limit=1')).items.length === 0);
+}
+
+/** Fills the server, and returns its screens: name, address, what to wait for, and what to do before. */
 export async function fill(site, folder) {
   const owner = await site.setUp();
   const goOn = join(folder, 'go_on');
@@ -63,6 +77,20 @@ export async function fill(site, folder) {
   const assignment = await call('POST', '/api/assignments', { name: 'log rotation', package: 'package:rotate-logs', target: { expression: 'tag:web | tag:cache' }, parameters: { KEEP_DAYS: '14' } });
   await eventually('hosts report the assignment', async () => (await call('GET', `/api/assignments/${assignment.id}/agents`)).items.every((item) => ['installed', 'failed'].includes(item.state)));
 
+  // A program that hosts keep running; on one of them it ends again and again.
+  writeFileSync(join(pack, 'bin/serve.sh'), 'case "$PWD" in */web-3/*) echo "cannot listen on port 8080" >&2; exit 1;; esac\ni=0\nwhile :; do i=$((i+1)); echo "serving, $i requests"; sleep 1; done\n');
+  writeFileSync(join(pack, 'bin/health.sh'), 'exit 0\n');
+  writeFileSync(join(pack, 'muster.toml'), 'name = "proxy"\nversion = "1.2.0"\nkind = "service"\nexecutor = "sh"\nentry = "bin/serve.sh"\n\n[service]\nrestart = "always"\n\n[service.health]\nentry = "bin/health.sh"\ninterval_ms = 1000\n');
+  await call('POST', '/api/packages', execFileSync('tar', ['--zstd', '--sort=name', '--owner=0', '--group=0', '-cf', '-', 'muster.toml', 'bin'], { cwd: pack }));
+  const service = await call('POST', '/api/assignments', { name: 'edge proxy', package: 'package:proxy', target: { expression: 'tag:web | name:cache-1' } });
+  const hosts = async () => (await call('GET', `/api/assignments/${service.id}/agents`)).items;
+  await eventually('the service runs', async () => (await hosts()).filter((item) => item.service?.state === 'running').length >= 3);
+
+  // Several steps, of which one fails on one host.
+  const steps = await run({ ...on('tag:db'), steps: [{ name: 'Check the disk', script: 'library:disk-report', parameters: { THRESHOLD: '100' } }, { name: 'Release', script: 'deploy', parameters: { VERSION: '1.4.2' }, timeout_ms: 600_000 }, { script: 'migrate', on_failure: 'continue' }, { name: 'Say hello', script: 'hello' }] });
+  await ended(steps);
+  const stepped = (await call('GET', `/api/jobs/${steps.id}/executions`)).items.find((item) => item.state === 'failed');
+
   await ended(await run({ ...on('tag:db & name:db-1'), script: 'package:backup', parameters: { DATABASE: 'shop' } }));
   const deploy = await run({ ...on('tag:web'), script: 'deploy', parameters: { VERSION: '1.4.2' } });
   await ended(deploy);
@@ -90,6 +118,7 @@ export async function fill(site, folder) {
   const from = new Date(Date.now() + 86_400_000).toISOString();
   const until = new Date(Date.now() + 3 * 86_400_000).toISOString();
   await call('POST', '/api/calendars', { name: 'winter sale', time_zone: 'Europe/Berlin', entries: [{ kind: 'freeze', starts_at: from, ends_at: until, note: 'no changes to the shop' }] });
+  await call('POST', '/api/calendars', { name: 'maintenance nights', time_zone: 'Europe/Berlin', entries: [{ kind: 'window', weekly: { days: ['tue', 'thu', 'fri'], from: '22:00', until: '04:00' } }], schedule_ids: [nightly.id] });
   const failed = (await call('GET', '/api/executions?state=failed&script=migrate')).items[0];
 
   const text = (wanted) => (page) => page.getByText(wanted).first().waitFor();
@@ -102,6 +131,14 @@ export async function fill(site, folder) {
     ['run', `/run?${new URLSearchParams({ q: 'tag:web', script: 'deploy', parameters: JSON.stringify({ VERSION: '1.5.0' }), waves: '2', failures: '0', retries: '2', backoff: '30', lock: 'deploy', how: '1' })}`, text('Runs deploy on')],
     ['approval', `/approvals/${approval.id}`, text('Data, SHA-256')],
     ['schedule', `/schedules/${nightly.id}/edit`, text('every day at 02:30')],
+    ['steps', `/jobs/${steps.id}`, text('Check the disk')],
+    ['step', `/executions/${stepped.id}?step=3`, text('Output of step 3')],
+    ['run-steps', `/run?${new URLSearchParams({ q: 'tag:db', mode: 'steps', steps: JSON.stringify([{ name: 'Check the disk', script: 'library:disk-report' }, { name: 'Release', script: 'deploy', parameters: { VERSION: '1.5.0' }, secrets: [], timeout_ms: 600_000 }, { script: 'hello', on_failure: 'continue' }]), offline: 'skip', how: '1' })}`, text('Runs 3 steps')],
+    ['services', '/library/services', text('edge proxy')],
+    ['service', `/library/services/${service.id}`, text('web-1')],
+    ['agent-services', `/fleet/${ids.get('web-1')}?tab=services`, text('edge proxy')],
+    ['service-package', '/library/packages/proxy', text('Assignments of this version')],
+    ['certificates', '/settings/certificates', text('Who needs a certificate'), certificates([...ids.values()])],
     ['library', '/library', text('disk-report')],
     ['package', '/library/packages/backup', text('Description in muster.toml')],
     ['assignments', '/library/assignments', text('log rotation')],

@@ -47,3 +47,11 @@ export const taskOf = (name: string, version: string): Buffer =>
     'muster.toml': `name = "${name}"\nversion = "${version}"\nkind = "task"\nexecutor = "sh"\nentry = "run.sh"\n\n[schedule]\nevery_ms = 3600000\n\n[[parameters]]\nname = "WHO"\nrequired = true\nhelp = "Whom it greets <b>"\n`,
     'run.sh': 'echo "hello $WHO from the task"\n',
   });
+
+/** A package that hosts keep running: its program goes on until it is ended, or fails at once. */
+export const serviceOf = (name: string, fails = false): Buffer =>
+  zipOf({
+    'muster.toml': `name = "${name}"\nversion = "1.0.0"\nkind = "service"\nexecutor = "sh"\nentry = "run.sh"\n\n[service.health]\nentry = "health.sh"\ninterval_ms = 1000\n`,
+    'run.sh': fails ? 'echo "cannot listen" >&2\nexit 7\n' : 'echo "<b>ready</b>"\nwhile :; do sleep 1; done\n',
+    'health.sh': 'exit 0\n',
+  });

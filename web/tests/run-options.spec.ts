@@ -62,7 +62,7 @@ test('standard input is a text or a file, bounded, and its content is shown nowh
   expect(page.url()).not.toContain('secret-rows');
   // The hosts of these tests run no commands: it is sent, and they refuse it.
   await page.locator('summary').click();
-  await page.getByLabel('Run where it is allowed').check();
+  await page.getByLabel('If hosts would refuse it').selectOption('send');
   await page.getByRole('button', { name: 'Run on 1 agent' }).click();
   await expect(page.getByText('12 B of input')).toBeVisible();
   await expect(page.getByText('1 of 1 executions did not succeed.')).toBeVisible();

@@ -45,9 +45,10 @@ test('members without one see only how to set it up, also in the middle of their
   await page.getByRole('button', { name: 'Require it of all members' }).click();
   await confirmed(page, page.getByText('Every member with a password needs a second factor.'));
 
-  // Her session was there before.
-  await audrey.getByRole('link', { name: 'Jobs' }).last().click();
-  await expect(audrey.getByRole('heading', { name: 'Set up a second factor' })).toBeVisible();
+  // Her session was there before. Something that her page reads by itself may lead to it before she does something.
+  const required = audrey.getByRole('heading', { name: 'Set up a second factor' });
+  await audrey.getByRole('link', { name: 'Jobs' }).or(required).last().click();
+  await expect(required).toBeVisible();
   await check(audrey, 'required-factor-390');
   await audrey.getByRole('button', { name: 'Sign out' }).click();
   await expect(audrey.getByRole('heading', { name: 'Sign in' })).toBeVisible();

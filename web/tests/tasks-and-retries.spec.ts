@@ -7,6 +7,7 @@ import { checkScreen, checkScreens, ids, LATER_EMAIL, send, signIn, test, TWO_LO
 test.describe.configure({ mode: 'serial' });
 test.use({ account: LATER_EMAIL });
 
+let windowsCalendar = '';
 const screens: [name: string, path: string][] = [['assignments', '/library/assignments'], ['assignment-new', '/library/assignments/new?package=package:greeting@1.0.0&q=tag:shop'], ['agent-assignments', '']];
 
 test('a package is assigned with the keyboard alone, and the page shows what each host reports', async ({ page }) => {
@@ -15,7 +16,7 @@ test('a package is assigned with the keyboard alone, and the page shows what eac
   await expect(page.getByText('No assignments yet')).toBeVisible();
   await page.getByRole('main').getByRole('link', { name: 'New assignment' }).first().focus();
   await keyboard.press('Enter');
-  await expect(page.getByText('No package has a schedule')).toBeVisible();
+  await expect(page.getByText('No package can be assigned')).toBeVisible();
   for (const version of ['1.0.0', '1.1.0']) {
     const status = await page.evaluate((bytes) => fetch('/api/packages', { method: 'POST', headers: { 'content-type': 'application/octet-stream' }, body: new Uint8Array(bytes) }).then((answer) => answer.status), [...taskOf('greeting', version)]);
     expect(status).toBe(201);
@@ -162,11 +163,18 @@ test('the fleet shows the columns that a person chooses, and the address keeps t
   await page.goto('/fleet');
 });
 
-test('a freeze is seen in the week, and the overview names what happened last', async ({ page }) => {
+test('a freeze and windows are seen in the week, and the overview names what happened last', async ({ page }) => {
+  const nights = await send(page, 'POST', '/api/calendars', { name: 'nights', time_zone: 'Europe/Berlin', entries: [{ kind: 'window', weekly: { days: ['wed'], from: '22:00', until: '04:00' } }], schedule_ids: [ids().schedule] });
   await page.goto('/schedules?view=calendar');
   await expect(page.getByRole('link', { name: 'Freeze year-end' })).toHaveCount(7);
   await expect(page.getByRole('link', { name: /^held back.*hourly/ }).first()).toBeVisible();
   await expect(page.getByRole('link', { name: /^planned.*nightly/ }).first()).toBeVisible();
+  const windows = page.getByRole('link', { name: 'Window nights' });
+  await expect(windows).toHaveCount(7);
+  await expect(windows.filter({ hasText: 'closed all day' })).toHaveCount(5);
+  await expect(windows.filter({ hasText: 'open 22:00–24:00' })).toHaveCount(1);
+  await expect(windows.filter({ hasText: 'open 00:00–04:00' })).toHaveCount(1);
+  windowsCalendar = nights.id;
   screens.push(['calendar-freeze', '/schedules?view=calendar']);
   await page.goto('/');
   const events = page.getByRole('region', { name: 'Recent events' });
@@ -202,6 +210,7 @@ test('an assignment is deleted, and then its packages can be', async ({ page }) 
   await expect(dialog).toContainText('hourly greeting');
   await dialog.getByRole('button', { name: 'Delete' }).click();
   await expect(page.getByText('No assignments yet')).toBeVisible();
+  await send(page, 'DELETE', `/api/calendars/${windowsCalendar}`);
   const { items } = await send(page, 'GET', '/api/packages');
   for (const { id, name } of items) if (name === 'greeting') await send(page, 'DELETE', `/api/packages/${id}`);
 });

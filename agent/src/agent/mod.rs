@@ -9,10 +9,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use muster_protocol::frame::{AgentFrame, Registered, Registration};
-use muster_protocol::identity::{AgentKeyPair, CERTIFICATE_CAPABILITY, Challenge, Fingerprint};
+use muster_protocol::identity::{
+    AUTHORITIES_CAPABILITY, AgentKeyPair, CERTIFICATE_CAPABILITY, Challenge, Fingerprint,
+};
 use muster_protocol::limits::MAX_MAX_EXECUTIONS;
 use muster_protocol::{
-    CommandName, PROTOCOL_VERSION, library, package, release, secret_parameters, step,
+    CommandName, PROTOCOL_VERSION, file_transfer, library, package, release, secret_parameters,
+    step,
 };
 use uuid::Uuid;
 
@@ -30,6 +33,7 @@ use crate::identity::client_certificate::ClientCertificate;
 use crate::identity::key::KeyRing;
 use crate::identity::key_pair::{self, KeyPairError};
 use crate::identity::{HostInfo, Identity, KeyRejected};
+use crate::link::Authorities;
 use crate::policy::manifest::ManifestFile;
 use crate::policy::minimum_versions::MinimumVersions;
 use crate::policy::used_capsules::UsedCapsules;
@@ -52,6 +56,8 @@ pub struct Agent {
     pub key_pair: AgentKeyPair,
     /// Shown to the server in the handshake of TLS; `None` until it has issued one.
     pub certificate: Option<ClientCertificate>,
+    /// Of the server's certificate.
+    pub authorities: Authorities,
     pub host_info: HostInfo,
     pub manifest: ManifestFile,
     pub policy: PolicyFile,
@@ -132,6 +138,7 @@ impl Agent {
             identity: loaded.identity,
             keys,
             certificate: ClientCertificate::load(&state, &key_pair.public_key()),
+            authorities: Authorities::default(),
             key_pair,
             host_info: HostInfo::this_host(),
             manifest: ManifestFile::open(&state)?,
@@ -268,10 +275,12 @@ impl Agent {
                     release::CAPABILITY,
                     library::CAPABILITY,
                     package::CAPABILITY,
+                    file_transfer::CAPABILITY,
                     step::CAPABILITY,
                     package::ASSIGNMENTS_CAPABILITY,
                     CERTIFICATE_CAPABILITY,
                 ])
+                .chain(self.authorities.is_managed().then_some(AUTHORITIES_CAPABILITY))
                 .map(str::to_owned)
                 .collect(),
             protocol: Some(PROTOCOL_VERSION),
@@ -290,6 +299,7 @@ impl Agent {
             has_certificate: self.certificate.is_some(),
             name: self.chosen.name.clone(),
             tags: self.chosen.tags.clone(),
+            authorities_id: self.authorities.notice_id(),
         };
         claims.prove(&self.key_pair, challenge, agent_key_id)
     }

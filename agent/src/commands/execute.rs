@@ -13,6 +13,7 @@ use muster_protocol::step::{MAX_STEP_NAME_CHARS, MAX_STEPS};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::file_refusal::FileRefusal;
 use super::library_refusal::LibraryRefusal;
 use crate::executions::ledger::record::{Launch, ParameterRecord};
 use crate::policy::Allow;
@@ -30,6 +31,9 @@ pub(super) struct ExecuteData {
     pub parameters: Parameters,
     #[serde(default)]
     pub secret_parameters: SecretParameters,
+    /// It gets dummy secrets, and where they come out is reported.
+    #[serde(default)]
+    pub rehearsal: bool,
     /// What the program reads from standard input.
     #[serde(default)]
     pub stdin: Option<Stdin>,
@@ -60,12 +64,16 @@ pub enum ExecuteRefusal {
     UnknownSecret,
     #[error("a package can't be a step; run it as a job of its own")]
     PackageStep,
+    #[error("a transfer of a file can't be a step; send it alone")]
+    FileStep,
     #[error("step {1}: {0}")]
     Step(Box<Self>, usize),
     #[error("{0}")]
     ManifestMismatch(#[from] ManifestMismatch),
     #[error("{0}")]
     Library(#[from] LibraryRefusal),
+    #[error("{0}")]
+    File(#[from] FileRefusal),
     #[error("timeout_ms must be between 1 and {MAX_TIMEOUT_MS}")]
     Timeout,
 }
@@ -88,10 +96,12 @@ impl ExecuteRefusal {
             | Self::StepName
             | Self::UnknownSecret
             | Self::PackageStep
+            | Self::FileStep
             | Self::Timeout => "invalid_data",
             Self::Step(refusal, _) => refusal.code(),
             Self::ManifestMismatch(mismatch) => mismatch.code(),
             Self::Library(refusal) => refusal.code(),
+            Self::File(refusal) => refusal.code(),
         }
     }
 }
@@ -192,9 +202,12 @@ impl Launch {
             script: None,
             library: None,
             package: None,
+            file: None,
             service: None,
             call: None,
             requirements: None,
+            is_rehearsal: false,
+            file_parameters: Vec::new(),
             steps: Vec::new(),
             policy: Some(allow.as_str().to_owned()),
             run_as: None,

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use muster_protocol::frame::Command;
 use muster_protocol::identity::AgentPublicKey;
 use muster_protocol::library::{
-    ContentError, LIBRARY_PREFIX, LibraryReference, ScriptContent, ScriptDocument, ScriptPin,
-    TriggerCall, check_call_data, find_valid, plain_requirements,
+    ContentError, LIBRARY_PREFIX, LibraryReference, ScriptContent, ScriptDocument, ScriptParameter,
+    ScriptPin, TriggerCall, check_call_data, find_valid, installed_text,
 };
 use muster_protocol::manifest::ManifestMismatch;
 use muster_protocol::parameter;
@@ -74,6 +74,7 @@ pub fn plan(
         Some(publishers) => Some(check_publisher(content, &document, publishers, rules)?),
         None => None,
     };
+    let is_rehearsal = request.rehearsal;
     let (asked, open, secrets) =
         (request.timeout_ms, request.parameters, request.secret_parameters);
     document.check_values(&open, &secrets).map_err(ManifestMismatch::from)?;
@@ -81,6 +82,7 @@ pub fn plan(
     let (open, secrets) =
         parameter::resolve(open, secrets, &document.accepted()).map_err(ManifestMismatch::from)?;
     let defaults = names(&open, &secrets).filter(|name| !given.contains(name)).collect();
+    let file_parameters = ScriptParameter::files_among(&document.parameters, &open);
     let name = format!("{}{}", pin.sha256, ending(&document.interpreter));
     let is_shared = rules.policy.run_as.is_some();
     let timeout_ms = match (asked, document.timeout_ms) {
@@ -92,7 +94,9 @@ pub fn plan(
         false => None,
     };
     // Installers read only what was checked, and never the text itself.
-    let requirements = document.requirements.as_deref().map(plain_requirements).transpose();
+    let requirements = document.requirements.as_deref();
+    let requirements = requirements.map(|text| installed_text(&document.interpreter, text));
+    let requirements = requirements.transpose();
     let requirements = requirements.map_err(|problem| {
         LibraryRefusal::from(ContentError::Unreadable(format!("`requirements` {problem}")))
     })?;
@@ -104,6 +108,8 @@ pub fn plan(
         library: Some(LibraryLaunch { version: document.version }),
         call,
         requirements,
+        is_rehearsal,
+        file_parameters,
         timeout_ms,
         ..Launch::empty(rules.policy.allow, bounds)
     };

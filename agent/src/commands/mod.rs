@@ -4,6 +4,8 @@
 mod approval;
 pub mod decision;
 pub mod execute;
+pub mod file;
+mod file_refusal;
 pub mod library;
 mod library_refusal;
 pub mod package;

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use muster_protocol::frame::Command;
+use muster_protocol::library::ScriptParameter;
 use muster_protocol::manifest::ManifestMismatch;
 use muster_protocol::package::{
     PACKAGE_PREFIX, PackageContentError, PackagePin, PackageReference, open_document,
@@ -63,7 +64,9 @@ pub fn plan(
         (Some(asked), Some(most)) => asked.min(most),
         (asked, most) => asked.or(most).unwrap_or(muster_protocol::limits::DEFAULT_TIMEOUT_MS),
     };
+    let file_parameters = ScriptParameter::files_among(&document.parameters, &open);
     let launch = Launch {
+        file_parameters,
         path: document.entry,
         interpreter: document.executor.interpreter().map(str::to_owned),
         args: document.argv,
@@ -88,7 +91,7 @@ pub fn plan(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use muster_protocol::library::{ScriptContent, ScriptParameter, sha256_hex};
+    use muster_protocol::library::{ScriptContent, sha256_hex};
     use muster_protocol::package::PackageDocument;
     use serde_json::json;
     use uuid::Uuid;

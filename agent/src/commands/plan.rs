@@ -6,7 +6,8 @@ use muster_protocol::frame::Command;
 use super::execute::{self, ExecuteRefusal};
 use super::library::{self, PlannedLibrary};
 use super::planned::{HostRules, Planned};
-use super::{package, steps};
+use super::{file, package, steps};
+use crate::executions::ledger::record::ParameterRecord;
 
 /// Checks a command against what the host permits; of steps, each of them.
 ///
@@ -29,15 +30,18 @@ fn plan_one(command: &Command, rules: HostRules<'_>) -> Result<Planned, ExecuteR
         let minimums = minimum.into_iter().collect();
         return Ok(Planned { launch, parameters, files: vec![file], minimums });
     }
-    let (launch, parameters) = match package::is_requested(&command.data) {
-        true => package::plan(command, policy, output)?,
-        false => {
-            let allowed = execute::AllowedScripts { manifest, allow: policy.allow };
-            execute::plan(&command.data, allowed, output)?
-        }
+    let (launch, parameters) = if package::is_requested(&command.data) {
+        package::plan(command, policy, output)?
+    } else if file::is_requested(&command.data) {
+        (file::plan(&command.data, policy, output)?, ParameterRecord::default())
+    } else {
+        let allowed = execute::AllowedScripts { manifest, allow: policy.allow };
+        execute::plan(&command.data, allowed, output)?
     };
     Ok(Planned { launch, parameters, files: Vec::new(), minimums: Vec::new() })
 }
 
+#[cfg(test)]
+mod approval_tests;
 #[cfg(test)]
 mod tests;

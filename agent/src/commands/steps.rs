@@ -54,11 +54,7 @@ pub fn plan(
         return Err(ExecuteRefusal::Timeout);
     }
     let mut all = Planned {
-        launch: Launch {
-            script: Some(title(request.steps.iter().map(|step| step.script.as_deref()))),
-            timeout_ms,
-            ..Launch::empty(rules.policy.allow, rules.output)
-        },
+        launch: Launch { timeout_ms, ..Launch::empty(rules.policy.allow, rules.output) },
         parameters: ParameterRecord::default(),
         files: Vec::new(),
         minimums: Vec::new(),
@@ -69,6 +65,9 @@ pub fn plan(
         let planned = plan_one(&one).map_err(in_step)?;
         if planned.launch.package.is_some() {
             return Err(in_step(ExecuteRefusal::PackageStep));
+        }
+        if planned.launch.file.is_some() {
+            return Err(in_step(ExecuteRefusal::FileStep));
         }
         for file in planned.files {
             if all.files.iter().all(|known| known.name != file.name) {
@@ -81,6 +80,9 @@ pub fn plan(
         all.launch.steps.push(StepLaunch { name, on_failure, launch: planned.launch });
     }
     check_minimums(&all)?;
+    // From what was planned: names without versions.
+    let scripts = all.launch.steps.iter().map(|step| step.launch.script.as_deref());
+    all.launch.script = Some(title(scripts));
     Ok(all)
 }
 

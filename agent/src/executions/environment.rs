@@ -22,11 +22,17 @@ pub fn for_account(account: &Account) -> [(&'static str, OsString); 4] {
 
 /// The host's settings of where packages come from, for the installation of what scripts need. Only the
 /// agent's own environment sets them.
-const PACKAGE_SETTINGS: [&str; 30] = [
+const PACKAGE_SETTINGS: [&str; 36] = [
     "ALL_PROXY",
     "HTTPS_PROXY",
     "HTTP_PROXY",
     "NO_PROXY",
+    "NPM_CONFIG_CAFILE",
+    "NPM_CONFIG_IGNORE_SCRIPTS",
+    "NPM_CONFIG_OFFLINE",
+    "NPM_CONFIG_REGISTRY",
+    "NPM_CONFIG_STRICT_SSL",
+    "NPM_CONFIG_USERCONFIG",
     "PIP_CERT",
     "PIP_CLIENT_CERT",
     "PIP_CONFIG_FILE",

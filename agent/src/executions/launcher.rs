@@ -5,11 +5,12 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::environment;
 use crate::executions::ledger::record::{CancelRecord, HolderRecord};
 use crate::fault;
-use crate::platform;
+use crate::platform::{self, ProcessStat};
 use crate::storage::layout::ExecutionDir;
 use crate::storage::{self, StorageError};
 
@@ -19,8 +20,10 @@ use crate::storage::{self, StorageError};
 /// # Errors
 /// The system's error.
 pub fn start_shim(program: &Path, execution: &ExecutionDir) -> io::Result<Child> {
+    // Held until the child is noted: what this process has not started itself is what a shim has left.
+    let mut own = own_shims();
     // Nothing here may force a fork: from a large process a fork is many times slower than a spawn.
-    Command::new(program)
+    let child = Command::new(program)
         // The program is started through a link of the system, so the process list would not show
         // its name.
         .arg0("muster-agent")
@@ -34,7 +37,16 @@ pub fn start_shim(program: &Path, execution: &ExecutionDir) -> io::Result<Child>
         .stdout(Stdio::null())
         // The shim writes its own log in the execution's folder.
         .stderr(Stdio::null())
-        .spawn()
+        .spawn()?;
+    own.retain(|known| ProcessStat::of(known.pid).is_some_and(|now| now.is_same(known)));
+    own.extend(ProcessStat::of(child.id()));
+    Ok(child)
+}
+
+/// The shims that this process has started. No other process starts while the guard is held.
+pub fn own_shims() -> MutexGuard<'static, Vec<ProcessStat>> {
+    static OWN: Mutex<Vec<ProcessStat>> = Mutex::new(Vec::new());
+    OWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The program that is started as a shim: the running one.

@@ -6,6 +6,7 @@
 
 pub mod environment;
 pub mod environments;
+pub mod file_transfers;
 mod launcher;
 pub mod ledger;
 pub mod library_cache;

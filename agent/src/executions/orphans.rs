@@ -1,5 +1,9 @@
-//! Finds and kills the processes of an execution: descendants of this process, and processes that
-//! carry the execution's environment entry.
+//! Finds and kills the processes of an execution: descendants of this process, processes that carry the
+//! execution's environment entry, and what this process adopts when a shim that it has started is killed.
+//!
+//! Each shim adopts its orphans and ends all its descendants, so what the agent adopts belongs to a shim that
+//! vanished. What a shim leaves that an earlier agent process has started is adopted by another process, and found
+//! only by its session and its environment.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -8,6 +12,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::environment::ENV_MARKER;
+use super::launcher::own_shims;
 use crate::executions::ledger::record::StartedRecord;
 use crate::platform::{self, ProcessStat, Signal};
 
@@ -64,12 +69,22 @@ pub fn kill_orphans(command_id: Uuid, started: Option<&StartedRecord>) -> bool {
     let mark = format!("{ENV_MARKER}={}", command_id.hyphenated());
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let all = platform::all_processes();
+        let (all, adopted) = {
+            let own = own_shims();
+            let all = platform::all_processes();
+            let adopted = adopted(&all, std::process::id(), &own);
+            (all, adopted)
+        };
         let session = started.filter(|started| !is_pid_reused(started, &all));
         let left: Vec<_> = all
             .into_iter()
             .filter(|process| {
-                !process.is_zombie && belongs_to_execution(process, started, session, &mark)
+                let is_adopted = adopted.contains(&process.pid);
+                if is_adopted && process.is_zombie && process.parent == std::process::id() {
+                    platform::reap(process.pid);
+                }
+                !process.is_zombie
+                    && (is_adopted || belongs_to_execution(process, started, session, &mark))
             })
             .collect();
         if left.is_empty() {
@@ -82,6 +97,26 @@ pub fn kill_orphans(command_id: Uuid, started: Option<&StartedRecord>) -> bool {
             signal(process, Signal::Kill);
         }
         thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Children of this process that it has not started itself, and all their descendants. Process 1 adopts everything,
+/// also what is not of its shims.
+fn adopted(all: &[ProcessStat], this: u32, own: &[ProcessStat]) -> BTreeSet<u32> {
+    if this == 1 {
+        return BTreeSet::new();
+    }
+    let is_own = |it: &ProcessStat| own.iter().any(|known| known.is_same(it));
+    let mut family: BTreeSet<u32> =
+        all.iter().filter(|it| it.parent == this && !is_own(it)).map(|it| it.pid).collect();
+    loop {
+        let before = family.len();
+        let children = all.iter().filter(|it| family.contains(&it.parent)).map(|it| it.pid);
+        let children: Vec<u32> = children.collect();
+        family.extend(children);
+        if family.len() == before {
+            return family;
+        }
     }
 }
 
@@ -104,4 +139,37 @@ fn belongs_to_execution(
     }
     let is_in_session = session.is_some_and(|session| process.session == session.shim_pid);
     is_in_session || platform::has_environment_entry(process.pid, mark)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_process_without_its_session_and_environment_is_found_after_its_shim_was_killed() {
+        platform::become_subreaper().expect("the system supports it");
+        // In place of the shim: it starts a process that leaves its session and its environment, and is gone.
+        let text = "setsid env -i /bin/sh -c 'echo $$; exec sleep 1000' & wait";
+        let mut shim = Command::new("sh");
+        let mut shim = shim.args(["-c", text]).stdout(Stdio::piped()).spawn().expect("sh");
+        own_shims().extend(ProcessStat::of(shim.id()));
+        let mut line = String::new();
+        BufReader::new(shim.stdout.take().expect("piped")).read_line(&mut line).expect("a number");
+        let left: u32 = line.trim().parse().expect("a number");
+        shim.kill().expect("killed");
+        shim.wait().expect("reaped");
+        assert!(ProcessStat::of(left).is_some_and(|it| it.parent == std::process::id()));
+        // Another shim of this process goes on.
+        let mut other = Command::new("sleep").arg("1000").spawn().expect("sleep");
+        own_shims().extend(ProcessStat::of(other.id()));
+        assert!(kill_orphans(Uuid::from_u128(1), None));
+        assert!(ProcessStat::of(left).is_none_or(|it| it.is_zombie));
+        assert!(ProcessStat::of(other.id()).is_some_and(|it| !it.is_zombie));
+        other.kill().expect("killed");
+        other.wait().expect("reaped");
+    }
 }

@@ -52,6 +52,7 @@ impl Recorded {
             stdout_sha256: None,
             stderr_sha256: None,
             steps: Vec::new(),
+            rehearsal: None,
         }
     }
 }

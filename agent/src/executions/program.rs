@@ -17,4 +17,6 @@ pub struct Program {
     pub variables: Vec<(OsString, OsString)>,
     /// What it reads from standard input, which is empty without.
     pub stdin: Option<Stdin>,
+    /// A file that it reads as standard input instead.
+    pub input: Option<PathBuf>,
 }

@@ -1,5 +1,5 @@
 //! Private files of an execution: secret parameters, for scripts whose manifest entry says
-//! `"secrets": "file"`, and the data of a call.
+//! `"secrets": "file"`, parameters that are files, and the data of a call.
 //!
 //! The shim writes them before it starts the script and removes them when it has ended. Files that a
 //! killed shim leaves, the agent removes when it settles the execution, and when it starts.

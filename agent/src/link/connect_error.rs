@@ -54,11 +54,17 @@ pub enum ConnectError {
     #[error("the certificate is not valid for {host}, only for {names}")]
     WrongName { host: String, names: String },
     #[error("the certificate of {host} expired on {not_after}; it is {now} by this host's clock")]
-    Expired { host: String, not_after: String, now: String },
+    Expired {
+        host: String,
+        not_after: String,
+        now: String,
+        /// A time at which the certificate is valid, in seconds since 1970.
+        valid_at: Option<u64>,
+    },
     #[error(
         "the certificate of {host} is not valid before {not_before}; it is {now} by this host's clock"
     )]
-    NotYetValid { host: String, not_before: String, now: String },
+    NotYetValid { host: String, not_before: String, now: String, valid_at: Option<u64> },
     #[error("the certificate of {host} is not accepted: {reason}")]
     OtherCertificate { host: String, reason: String },
 }
@@ -114,6 +120,14 @@ impl ConnectError {
         }
     }
 
+    /// A time at which the certificate is valid, if it was refused because of the time.
+    pub(super) fn valid_at(&self) -> Option<u64> {
+        match self {
+            Self::Expired { valid_at, .. } | Self::NotYetValid { valid_at, .. } => *valid_at,
+            _ => None,
+        }
+    }
+
     /// The reason that a certificate was refused for, if that is the error.
     pub(super) fn from_tls(error: &rustls::Error, host: &str) -> Option<Self> {
         use rustls::CertificateError::{
@@ -130,14 +144,30 @@ impl ConnectError {
             NotValidForNameContext { presented, .. } => {
                 Self::WrongName { host, names: names(presented) }
             }
-            Expired => Self::Expired { host, not_after: "an earlier day".into(), now: now() },
-            ExpiredContext { not_after, .. } => {
-                Self::Expired { host, not_after: instant(not_after.as_secs()), now: now() }
-            }
-            NotValidYet => Self::NotYetValid { host, not_before: "a later day".into(), now: now() },
-            NotValidYetContext { not_before, .. } => {
-                Self::NotYetValid { host, not_before: instant(not_before.as_secs()), now: now() }
-            }
+            Expired => Self::Expired {
+                host,
+                not_after: "an earlier day".into(),
+                now: now(),
+                valid_at: None,
+            },
+            ExpiredContext { not_after, .. } => Self::Expired {
+                host,
+                not_after: instant(not_after.as_secs()),
+                now: now(),
+                valid_at: Some(not_after.as_secs().saturating_sub(1)),
+            },
+            NotValidYet => Self::NotYetValid {
+                host,
+                not_before: "a later day".into(),
+                now: now(),
+                valid_at: None,
+            },
+            NotValidYetContext { not_before, .. } => Self::NotYetValid {
+                host,
+                not_before: instant(not_before.as_secs()),
+                now: now(),
+                valid_at: Some(not_before.as_secs().saturating_add(1)),
+            },
             other => Self::OtherCertificate { host, reason: other.to_string() },
         })
     }

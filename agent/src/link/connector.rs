@@ -9,8 +9,8 @@ use super::path_limits::PathLimits;
 use super::progress::Progress;
 use super::proxy::Proxy;
 use super::socket::{self, MeteredStream, Socket, resolve};
-use super::tls::{Authorities, TlsSetup};
-use super::{ConnectError, LinkError, socks, tunnel};
+use super::tls::TlsSetup;
+use super::{Authorities, ConnectError, LinkError, socks, tunnel};
 use crate::identity::client_certificate::ClientCertificate;
 use crate::storage::layout::StateDir;
 

@@ -1,6 +1,8 @@
 //! Links to the server. A link carries frames and does not know their meaning.
 
+mod authorities;
 mod captured_bytes;
+mod clock_difference;
 mod connect_error;
 mod connector;
 pub mod endpoint;
@@ -21,6 +23,8 @@ use futures_util::future::BoxFuture;
 use muster_protocol::CloseCode;
 use muster_protocol::limits::MAX_OUTPUT_FRAME_BYTES;
 
+pub use authorities::{Authorities, AuthoritiesError};
+pub use clock_difference::clock_difference;
 pub use connect_error::{ConnectError, instant};
 pub use connector::Connector;
 pub use exchange::{Exchange, client as http_client};
@@ -28,7 +32,7 @@ pub use path_limits::PathLimits;
 pub use progress::Progress;
 pub use proxy::{Proxy, ProxyError};
 pub use socket::{Socket, resolve};
-pub use tls::{Authorities, AuthoritiesError, TlsSetup};
+pub use tls::TlsSetup;
 pub use websocket::WebSocket;
 
 /// The agent's `User-Agent` in HTTP.

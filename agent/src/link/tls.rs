@@ -1,89 +1,20 @@
 //! TLS: trusts the host's certificate store and the operator's authorities, through rustls and
 //! ring.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::ServerCertVerifier;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::SingleCertAndKey;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::authorities::Authorities;
 use super::{ConnectError, LinkError, Socket};
 use crate::identity::client_certificate::ClientCertificate;
-
-/// Certificate authorities that are trusted in addition to the host's store.
-#[derive(Debug, Clone, Default)]
-pub struct Authorities {
-    certificates: Arc<[CertificateDer<'static>]>,
-    /// The file that they were read from; absent if there are none.
-    path: Option<PathBuf>,
-}
-
-/// Why a file of certificate authorities can't be used. The messages say what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthoritiesError {
-    #[error("failed to read the CA file {}: {source}; check MUSTER_CA_FILE or --ca-file", path.display())]
-    Unreadable {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error(
-        "the CA file {} contains no certificate; add the authority's certificate as PEM, from BEGIN CERTIFICATE to END CERTIFICATE",
-        path.display()
-    )]
-    Empty { path: PathBuf },
-    #[error(
-        "certificate {number} in the CA file {} is damaged or does not belong to an authority; export it again as PEM",
-        path.display()
-    )]
-    Damaged { path: PathBuf, number: usize },
-}
-
-impl Authorities {
-    /// Reads a PEM file with certificates.
-    ///
-    /// # Errors
-    /// [`AuthoritiesError`] if it contains no certificate or one that can't be used.
-    pub fn read(path: &Path) -> Result<Self, AuthoritiesError> {
-        let path = path.to_owned();
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(source) => return Err(AuthoritiesError::Unreadable { path, source }),
-        };
-        let mut store = RootCertStore::empty();
-        let mut certificates = Vec::new();
-        for read in CertificateDer::pem_slice_iter(&bytes) {
-            let number = certificates.len() + 1;
-            let Ok(certificate) = read else {
-                return Err(AuthoritiesError::Damaged { path, number });
-            };
-            if store.add(certificate.clone()).is_err() {
-                return Err(AuthoritiesError::Damaged { path, number });
-            }
-            certificates.push(certificate);
-        }
-        if certificates.is_empty() {
-            return Err(AuthoritiesError::Empty { path });
-        }
-        Ok(Self { certificates: certificates.into(), path: Some(path) })
-    }
-
-    /// Reads the file again. If it can't be used any more, the current certificates stay in use.
-    pub fn reload(&self) -> Self {
-        let Some(path) = &self.path else { return self.clone() };
-        Self::read(path).unwrap_or_else(|error| {
-            tracing::warn!("{error}; the current certificates stay in use");
-            self.clone()
-        })
-    }
-}
 
 /// The TLS configuration, created once and only if needed.
 #[derive(Debug, Clone)]
@@ -103,7 +34,7 @@ impl TlsSetup {
         let broken = "set up TLS";
         let builder = ClientConfig::builder();
         let provider = Arc::clone(builder.crypto_provider());
-        let extra = authorities.certificates.iter().cloned();
+        let extra = authorities.trusted().into_iter();
         let verifier = Verifier::new_with_extra_roots(extra, provider);
         let verifier = Arc::new(verifier.map_err(LinkError::broken(broken))?);
         let config = builder
@@ -112,6 +43,17 @@ impl TlsSetup {
             .with_no_client_auth();
         let config = Arc::new(config);
         Ok(Self { server_config: Arc::clone(&config), config, verifier })
+    }
+
+    /// As this one, but checks certificates as if it were `at`, in seconds since 1970: only to compare clocks.
+    pub(super) fn at(&self, at: u64) -> Self {
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(at));
+        let verifier = FixedTime { verifier: Arc::clone(&self.verifier), at };
+        let config = ClientConfig::builder()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        Self { server_config: Arc::new(config), ..self.clone() }
     }
 
     /// Shows a certificate to the server. Starts without TLS sessions to resume, because these keep the
@@ -172,6 +114,48 @@ impl TlsSetup {
     }
 }
 
+/// Checks everything about a certificate but whether it is valid now.
+#[derive(Debug)]
+struct FixedTime {
+    verifier: Arc<Verifier>,
+    at: UnixTime,
+}
+
+impl ServerCertVerifier for FixedTime {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verifier.verify_server_cert(certificate, between, name, ocsp, self.at)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
 async fn handshake<S: Socket>(
     config: Arc<ClientConfig>,
     host: &str,
@@ -189,35 +173,4 @@ async fn handshake<S: Socket>(
 
 fn server_name(host: &str) -> Result<ServerName<'static>, LinkError> {
     ServerName::try_from(host.to_owned()).map_err(LinkError::broken("parse the server's name"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ca_file_without_a_usable_certificate_is_rejected_with_a_hint() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let path = folder.path().join("ca.pem");
-        let refusal = || Authorities::read(&path).expect_err("refused").to_string();
-        assert!(refusal().contains("MUSTER_CA_FILE"), "{}", refusal());
-        for empty in
-            ["", "no certificate", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
-        {
-            std::fs::write(&path, empty).expect("written");
-            assert!(refusal().contains("contains no certificate"), "{}", refusal());
-        }
-        let pem = |body: &str| {
-            format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
-        };
-        for damaged in [pem("AAAA"), pem("***"), "-----BEGIN CERTIFICATE-----\nAAAA\n".into()] {
-            std::fs::write(&path, damaged).expect("written");
-            assert!(
-                refusal().contains("certificate 1 in the CA file")
-                    && refusal().contains("is damaged"),
-                "{}",
-                refusal()
-            );
-        }
-    }
 }

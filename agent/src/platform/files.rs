@@ -142,6 +142,11 @@ pub fn open_control(path: &Path, keep: bool) -> io::Result<File> {
         .open(path)
 }
 
+/// The user of this process.
+pub fn own_user() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
 /// Opens a plain file of a user, or of this process's own user, to read it: never through a link, never a
 /// file with a second link, which the user might not be able to read, and without waiting for a pipe.
 ///
@@ -152,7 +157,7 @@ pub fn open_plain_file(path: &Path, user: Option<u32>) -> io::Result<File> {
     options.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
     let file = options.open(path)?;
     let found = file.metadata()?;
-    let user = user.unwrap_or_else(|| nix::unistd::geteuid().as_raw());
+    let user = user.unwrap_or_else(own_user);
     if !found.is_file() || found.uid() != user || found.nlink() != 1 {
         return Err(io::ErrorKind::PermissionDenied.into());
     }

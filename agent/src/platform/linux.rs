@@ -4,12 +4,14 @@ use std::ffi::CStr;
 use std::fs;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use nix::fcntl::{AtFlags, OFlag};
 use nix::libc;
+use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
 use super::process::Signal;
@@ -28,6 +30,11 @@ pub struct ProcessStat {
 }
 
 impl ProcessStat {
+    /// True if both are states of one process: its number was not reused in between.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.pid, self.start_ticks) == (other.pid, other.start_ticks)
+    }
+
     /// Reads the state of a process; `None` if it does not exist.
     pub fn of(pid: u32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -176,4 +183,23 @@ pub(super) fn boot_id() -> String {
     static BOOT_ID: OnceLock<String> = OnceLock::new();
     let read = || fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     BOOT_ID.get_or_init(|| read().trim().to_owned()).clone()
+}
+
+/// A new file in a folder that has no name, for its owner only; `None` if the file system has none.
+pub fn unnamed_file(folder: BorrowedFd<'_>) -> Option<File> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let owner_only = Mode::S_IRUSR | Mode::S_IWUSR;
+    nix::fcntl::openat(folder, ".", flags, owner_only).ok().map(File::from)
+}
+
+/// Gives a file without a name one in a folder. Fails if the name is taken.
+///
+/// # Errors
+/// The system's error.
+pub fn name_file(file: &File, folder: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let at = nix::fcntl::AT_FDCWD;
+    let flags = AtFlags::AT_SYMLINK_FOLLOW;
+    nix::unistd::linkat(at, link.as_str(), folder, name, flags)?;
+    Ok(())
 }

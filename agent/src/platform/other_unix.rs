@@ -5,7 +5,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Gid;
@@ -24,6 +24,10 @@ pub struct ProcessStat {
 impl ProcessStat {
     pub fn of(_pid: u32) -> Option<Self> {
         None
+    }
+
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.pid, self.start_ticks) == (other.pid, other.start_ticks)
     }
 }
 
@@ -79,4 +83,12 @@ pub(super) fn boot_now_ms() -> u64 {
 
 pub(super) fn boot_id() -> String {
     sysinfo::System::boot_time().map(|at| at.to_string()).unwrap_or_default()
+}
+
+pub fn unnamed_file(_folder: BorrowedFd<'_>) -> Option<File> {
+    None
+}
+
+pub fn name_file(_file: &File, _folder: BorrowedFd<'_>, _name: &str) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }

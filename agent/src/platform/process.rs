@@ -79,6 +79,11 @@ pub fn reap_any() -> io::Result<Reaped> {
     }
 }
 
+/// Reaps this child if it has ended. No error if it is none.
+pub fn reap(pid: u32) {
+    let _ = waitpid(Pid::from_raw(pid as i32), Some(WaitPidFlag::WNOHANG));
+}
+
 /// Signals a process group. No error if it does not exist.
 pub fn signal_group(group: u32, signal: Signal) {
     let _ = killpg(Pid::from_raw(group as i32), signal.native());

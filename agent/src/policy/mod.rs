@@ -5,6 +5,7 @@
 //! be run until it is corrected.
 
 pub mod file_fingerprint;
+pub mod file_rules;
 pub mod guard;
 pub mod manifest;
 pub mod minimum_versions;
@@ -20,6 +21,7 @@ use serde::Deserialize;
 
 use crate::platform::{self, Account};
 use crate::policy::file_fingerprint::FileFingerprint;
+use crate::policy::file_rules::FileRules;
 use crate::policy::needs_approval::NeedsApproval;
 use crate::storage;
 use crate::storage::layout::StateDir;
@@ -50,6 +52,10 @@ pub struct Policy {
     /// refuses the whole policy.
     #[serde(default)]
     pub publishers: Option<Vec<AgentPublicKey>>,
+    /// Which files the server may read and write; none if absent. An agent of a version before this field
+    /// refuses the whole policy.
+    #[serde(default)]
+    pub files: Option<FileRules>,
 }
 
 /// Something that the server does to the agent itself or has it do, and that a policy can forbid.
@@ -141,6 +147,9 @@ impl Policy {
         let policy: Self =
             object::read(text).map_err(|error| format!("invalid policy.json: {error}"))?;
         if let Some(Err(problem)) = policy.needs_approval.as_ref().map(NeedsApproval::check) {
+            return Err(format!("invalid policy.json: {problem}"));
+        }
+        if let Some(Err(problem)) = policy.files.as_ref().map(FileRules::check) {
             return Err(format!("invalid policy.json: {problem}"));
         }
         let publishers = policy.publishers.as_ref().map_or(1, Vec::len);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use muster_protocol::CommandName;
 use muster_protocol::identity::AgentPublicKey;
+use muster_protocol::library::ruled_name;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -59,11 +60,14 @@ impl NeedsApproval {
 }
 
 impl NeedsApproval {
-    /// The same for one step, or for an execution without steps.
+    /// The same for one step, or for an execution without steps. It asks by the name that the plan reads:
+    /// `library:deploy@1` is the script `library:deploy`, in a command as in the list.
     fn concerns_one(&self, data: &Value) -> bool {
         match (data.get("script"), data.get("argv")) {
             (Some(Value::String(script)), None | Some(Value::Null)) => {
-                self.scripts.as_ref().is_none_or(|scripts| scripts.contains(script))
+                let name = ruled_name(script);
+                let is_named = |listed: &String| ruled_name(listed) == name;
+                self.scripts.as_ref().is_none_or(|scripts| scripts.iter().any(is_named))
             }
             (None | Some(Value::Null), Some(Value::Array(_))) => self.ad_hoc,
             _ => true,

@@ -31,7 +31,7 @@ impl PackageDownloads {
         Self { config, state }
     }
 
-    async fn download(&self, sha256: &str, bytes: u64, to: &Path) -> Result<(), DownloadError> {
+    async fn download(&self, path: &str, bytes: u64, to: &Path) -> Result<(), DownloadError> {
         let Config { endpoint, proxy, authorities, api_key, .. } = &self.config;
         let mut connector = Connector::new(endpoint.clone(), proxy.clone(), authorities)?;
         // As the key below, it may have been replaced.
@@ -40,7 +40,35 @@ impl PackageDownloads {
         let keys = KeyRing::load(api_key.clone(), &self.state);
         let keys = keys.unwrap_or_else(|_| KeyRing::configured(api_key.clone()));
         let downloader = ReleaseDownloader::new(&connector)?.with_key(keys.current())?;
-        downloader.download_large(&format!("/api/agents/packages/{sha256}"), to, bytes).await
+        downloader.download_large(path, to, bytes).await
+    }
+
+    /// Downloads until it succeeds, or never can.
+    async fn fetch_path(
+        &self,
+        path: &str,
+        bytes: u64,
+        to: &Path,
+        missing: FetchError,
+    ) -> Result<(), FetchError> {
+        let mut delays = Delays::new(FIRST_DELAY, LONGEST_DELAY);
+        loop {
+            let error = match self.download(path, bytes, to).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            // The execution ends this by its deadline, or by a cancellation.
+            if !error.is_transient() && !matches!(error, DownloadError::Interrupted(_)) {
+                return Err(match error {
+                    DownloadError::Missing(_) => missing,
+                    error => {
+                        FetchError::Failed { code: error.code(), message: error_chain(&error) }
+                    }
+                });
+            }
+            tracing::info!(error = error_chain(&error), "downloading again after a delay");
+            tokio::time::sleep(delays.next_delay()).await;
+        }
     }
 }
 
@@ -52,27 +80,21 @@ impl PackageSource for PackageDownloads {
         to: &'a Path,
     ) -> BoxFuture<'a, Result<(), FetchError>> {
         async move {
-            let mut delays = Delays::new(FIRST_DELAY, LONGEST_DELAY);
-            loop {
-                let error = match self.download(sha256, bytes, to).await {
-                    Ok(()) => return Ok(()),
-                    Err(error) => error,
-                };
-                // The execution ends this by its deadline, or by a cancellation.
-                if !error.is_transient() && !matches!(error, DownloadError::Interrupted(_)) {
-                    return Err(match error {
-                        DownloadError::Missing(_) => FetchError::Missing,
-                        error => {
-                            FetchError::Failed { code: error.code(), message: error_chain(&error) }
-                        }
-                    });
-                }
-                tracing::info!(
-                    error = error_chain(&error),
-                    "downloading a package again after a delay"
-                );
-                tokio::time::sleep(delays.next_delay()).await;
-            }
+            let path = format!("/api/agents/packages/{sha256}");
+            self.fetch_path(&path, bytes, to, FetchError::Missing).await
+        }
+        .boxed()
+    }
+
+    fn fetch_file<'a>(
+        &'a self,
+        sha256: &'a str,
+        bytes: u64,
+        to: &'a Path,
+    ) -> BoxFuture<'a, Result<(), FetchError>> {
+        async move {
+            let path = format!("/api/agents/files/{sha256}");
+            self.fetch_path(&path, bytes, to, FetchError::MissingFile).await
         }
         .boxed()
     }

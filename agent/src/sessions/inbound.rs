@@ -124,6 +124,7 @@ impl Session<'_> {
             }
             ServerFrame::Assignments { revision, items } => self.assign(revision, items),
             ServerFrame::Certificate { certificate } => self.agent.store_certificate(certificate),
+            ServerFrame::Authorities(notice) => self.follow_authority(&notice),
             ServerFrame::Deregistered => return self.handle_deregistered(),
             ServerFrame::Registered(_) => {
                 self.log_unexpected("registered", "the server registered twice in one session");

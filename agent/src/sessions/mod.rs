@@ -4,6 +4,7 @@
 //! decide what follows the end.
 
 mod assignments;
+mod authorities;
 mod deregister;
 mod ending;
 mod handshake;

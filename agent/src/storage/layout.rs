@@ -74,6 +74,10 @@ impl StateDir {
     pub fn client_certificate(&self) -> PathBuf {
         self.0.join("client_certificate.json")
     }
+    /// The authorities that the server has replaced those of the CA file with.
+    pub fn authorities(&self) -> PathBuf {
+        self.0.join("authorities.json")
+    }
     pub fn key(&self) -> PathBuf {
         self.0.join("key.json")
     }

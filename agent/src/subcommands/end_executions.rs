@@ -57,11 +57,6 @@ pub fn end_executions(
         executions::ask_to_cancel(&execution.dir, CANCEL_GRACE_MS)
             .map_err(EndExecutionsError::Ask)?;
     }
-    for execution in &open {
-        if execution.started_at.is_some() && !execution.has_shim()? {
-            kill_orphans_of(execution);
-        }
-    }
     let mut outcome = EndedExecutions::default();
     loop {
         let mut running = Vec::new();
@@ -70,6 +65,8 @@ pub fn end_executions(
             if execution.has_shim()? {
                 running.push(execution);
             } else if execution.dir.started().exists() {
+                // Its shim may have been killed, also while this waited.
+                kill_orphans_of(&execution);
                 outcome.ended.push(execution);
             } else {
                 outcome.unstarted.push(execution);

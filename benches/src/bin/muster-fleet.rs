@@ -33,6 +33,9 @@ struct Cli {
     /// Connect over TLS and trust the certificates in this PEM file
     #[arg(long)]
     ca_file: Option<PathBuf>,
+    /// Get a certificate for each agent first, and show it
+    #[arg(long, requires = "ca_file", conflicts_with = "bare")]
+    mutual: bool,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -45,6 +48,7 @@ fn main() -> anyhow::Result<()> {
         key: cli.key,
         answer_execute: !cli.hold_executions,
         ca_file: cli.ca_file,
+        is_mutual: cli.mutual,
     };
     if plan.agents > MAX_SOCKETS {
         return serve_shared(&plan);

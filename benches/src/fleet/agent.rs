@@ -31,6 +31,7 @@ pub async fn run(index: usize, state: Arc<FleetState>, mut rounds: watch::Receiv
         Ok(identity) => identity,
         Err(error) => return state.record_failure(index, &error),
     };
+    identity.stores_certificate = state.plan.is_mutual;
     while rounds.changed().await.is_ok() {
         match connect(index, &mut identity, &state).await {
             Ok((mut socket, interval)) => {
@@ -84,6 +85,13 @@ async fn open(
     let registered = registered(&mut socket).await?;
     identity.agent_id = Some(registered.agent_id);
     identity.highest_epoch = registered.epoch;
+    if let Some(authority) = plan.ca_file.as_deref().filter(|_| plan.is_mutual)
+        && !identity.has_certificate
+    {
+        // The server ends this session, which only enrols.
+        identity.show(&certificate(&mut socket).await?, authority)?;
+        return Box::pin(open(index, identity, state)).await;
+    }
     socket.feed(Identity::manifest()).await?;
     for frame in Identity::inventory() {
         socket.feed(frame).await?;
@@ -98,6 +106,16 @@ async fn connected(socket: &mut Socket) -> Result<(Challenge, Uuid)> {
             Ok((challenge, agent_key_id))
         }
         _ => anyhow::bail!("the server sent no challenge"),
+    }
+}
+
+async fn certificate(socket: &mut Socket) -> Result<String> {
+    loop {
+        if let ServerFrame::Certificate { certificate } =
+            decode_server_frame(&socket.next().await?)?
+        {
+            return Ok(certificate);
+        }
     }
 }
 

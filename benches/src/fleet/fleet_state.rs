@@ -32,6 +32,8 @@ pub struct Plan {
     pub answer_execute: bool,
     /// Connect over TLS and trust the certificates in this file.
     pub ca_file: Option<PathBuf>,
+    /// Get a certificate for each agent first, and show it.
+    pub is_mutual: bool,
 }
 
 /// Orders and counts.

@@ -1,10 +1,11 @@
 //! The identity of a simulated agent and the facts that it reports.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
 use muster_protocol::frame::{AgentFrame, Registration};
-use muster_protocol::identity::{AgentKeyPair, Challenge};
+use muster_protocol::identity::{AgentKeyPair, CERTIFICATE_CAPABILITY, Challenge};
 use muster_protocol::limits::DEFAULT_MAX_EXECUTIONS;
 use muster_protocol::manifest::{Manifest, Script};
 use muster_protocol::parameter::{AcceptedParameters, ParameterDeclaration};
@@ -12,6 +13,8 @@ use muster_protocol::{CommandName, PROTOCOL_VERSION};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use uuid::Uuid;
+
+use crate::process::showing;
 
 /// The state that a real agent stores in its state directory.
 #[derive(Debug)]
@@ -25,7 +28,13 @@ pub struct Identity {
     pub agent_id: Option<Uuid>,
     pub highest_epoch: u64,
     pub acceptance_count: u64,
+    /// Over mutual TLS.
+    pub stores_certificate: bool,
+    /// It has a certificate, and shows it.
+    pub has_certificate: bool,
     key_pair: AgentKeyPair,
+    /// PKCS #8.
+    private_key: Vec<u8>,
 }
 
 impl Identity {
@@ -39,6 +48,7 @@ impl Identity {
             own.resumption = Resumption::in_memory_sessions(1);
             Arc::new(own)
         });
+        let private_key = AgentKeyPair::generate()?;
         Ok(Self {
             tls,
             name: format!("host-{index:05}"),
@@ -48,8 +58,23 @@ impl Identity {
             agent_id: None,
             highest_epoch: 0,
             acceptance_count: 0,
-            key_pair: AgentKeyPair::read(&AgentKeyPair::generate()?)?,
+            stores_certificate: false,
+            has_certificate: false,
+            key_pair: AgentKeyPair::read(&private_key)?,
+            private_key: private_key.to_vec(),
         })
+    }
+
+    /// Shows this certificate, base64, from the next connection on.
+    ///
+    /// # Errors
+    /// If the certificate or the authority can't be used.
+    pub fn show(&mut self, certificate: &str, authority: &Path) -> Result<()> {
+        let mut own = showing(authority, certificate, &self.private_key)?;
+        own.resumption = Resumption::in_memory_sessions(1);
+        self.tls = Some(Arc::new(own));
+        self.has_certificate = true;
+        Ok(())
     }
 
     /// The `register` frame, with the proof for a connection.
@@ -61,7 +86,12 @@ impl Identity {
             ip: "127.0.0.1".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             os: "Linux (Debian GNU/Linux 12)".into(),
-            capabilities: CommandName::ALL.iter().map(|name| name.to_string()).collect(),
+            capabilities: CommandName::ALL
+                .iter()
+                .map(|name| name.as_str())
+                .chain(self.stores_certificate.then_some(CERTIFICATE_CAPABILITY))
+                .map(str::to_owned)
+                .collect(),
             protocol: Some(PROTOCOL_VERSION),
             arch: Some("x86_64".into()),
             ledger_id: Some(self.ledger_id),
@@ -74,9 +104,10 @@ impl Identity {
             public_key: None,
             proof: None,
             ticket: None,
-            has_certificate: false,
+            has_certificate: self.has_certificate,
             name: None,
             tags: Vec::new(),
+            authorities_id: None,
         };
         let data = data.prove(&self.key_pair, challenge, agent_key_id);
         text(&AgentFrame::Register { data: Box::new(data) })

@@ -78,6 +78,7 @@ fn executed(command_id: Uuid) -> anyhow::Result<Response> {
         stdout_sha256: None,
         stderr_sha256: None,
         steps: Vec::new(),
+        rehearsal: None,
     };
     Ok(Response {
         command_id,

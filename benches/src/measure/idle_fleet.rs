@@ -58,22 +58,32 @@ const TLS: Targets = Targets {
     memory: ("<=28", 28.0),
     back: ("<=8", 8.0),
 };
+/// Agents show certificates. The anchor does not ask for any.
+const MUTUAL: Targets = Targets {
+    memory_unit: "KiB/agent, mutual TLS",
+    back_unit: "s, mutual TLS",
+    memory: TLS.memory,
+    back: TLS.back,
+};
 
 pub async fn measure() -> Result<Vec<Line>> {
-    let plain = stay(None).await?;
+    let plain = stay(None, false).await?;
     let folder = measurement_folder()?;
-    let tls = stay(Some(TlsCertificate::make(folder.path())?)).await?;
+    let certificate = TlsCertificate::make(folder.path())?;
+    let tls = stay(Some(certificate.clone()), false).await?;
+    let mutual = stay(Some(certificate), true).await?;
     let mut lines = lines(&plain, &PLAIN);
-    lines.push(processor(&plain, &tls));
+    lines.push(processor(&plain, &tls, &mutual));
     lines.extend(self::lines(&tls, &TLS));
+    lines.extend(self::lines(&mutual, &MUTUAL));
     Ok(lines)
 }
 
-async fn stay(tls: Option<TlsCertificate>) -> Result<FleetRun> {
+async fn stay(tls: Option<TlsCertificate>, is_mutual: bool) -> Result<FleetRun> {
     let folder = measurement_folder()?;
     let folder = folder.path();
     let bare = bare(folder, tls.as_ref())?;
-    let mut server = Server::start_over(folder, tls.clone())?;
+    let mut server = Server::start_over(folder, tls.clone(), is_mutual)?;
     let empty = memory(server.pid())?;
     let plan = Plan {
         address: server.address,
@@ -82,6 +92,7 @@ async fn stay(tls: Option<TlsCertificate>) -> Result<FleetRun> {
         key: Some(server.agent_key(AGENTS).await?),
         answer_execute: true,
         ca_file: tls.map(|pair| pair.certificate),
+        is_mutual,
     };
     let mut fleet = FleetHandle::start_part(folder, &plan)?;
     let enrolment = fleet.connect()?;
@@ -132,7 +143,7 @@ fn lines(stay: &FleetRun, targets: &Targets) -> Vec<Line> {
     ]
 }
 
-fn processor(plain: &FleetRun, tls: &FleetRun) -> Line {
+fn processor(plain: &FleetRun, tls: &FleetRun, mutual: &FleetRun) -> Line {
     let (figure, watched_s) = (plain.idle.cpu_ms, WATCHED.as_secs());
     Line {
         id: "P7",
@@ -145,6 +156,7 @@ fn processor(plain: &FleetRun, tls: &FleetRun) -> Line {
         notes: vec![
             format!("{AGENTS} agents over {watched_s} s, heartbeats each 30 s"),
             format!("over TLS {:.0}, its anchor {:.0}", tls.idle.cpu_ms, tls.bare.cpu_ms),
+            format!("over mutual TLS {:.0}", mutual.idle.cpu_ms),
         ],
     }
 }
@@ -159,6 +171,7 @@ fn bare(folder: &Path, tls: Option<&TlsCertificate>) -> Result<IdleCost> {
         key: None,
         answer_execute: true,
         ca_file: tls.map(|pair| pair.certificate.clone()),
+        is_mutual: false,
     };
     let mut fleet = FleetHandle::start_part(folder, &plan)?;
     let round = fleet.connect()?;

@@ -81,7 +81,7 @@ pub async fn measure() -> Result<Vec<Line>> {
 async fn over_tls() -> Result<(Memory, Memory)> {
     let folder = measurement_folder()?;
     let pair = TlsCertificate::make(folder.path())?;
-    let server = Server::start_over(folder.path(), Some(pair.clone()))?;
+    let server = Server::start_over(folder.path(), Some(pair.clone()), false)?;
     write_script(&folder.path().join("state"))?;
     let mut supervisor = supervisor(folder.path(), &server).await?;
     connected(&server).await?;

@@ -54,3 +54,20 @@ pub fn trusting(file: &Path) -> Result<Arc<ClientConfig>> {
         .with_no_client_auth();
     Ok(Arc::new(config))
 }
+
+/// As [`trusting`], and shows a certificate (base64) with its Ed25519 key (PKCS #8).
+pub fn showing(file: &Path, certificate: &str, key: &[u8]) -> Result<ClientConfig> {
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{certificate}\n-----END CERTIFICATE-----\n");
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).context("read it")?;
+    let key = PrivateKeyDer::Pkcs8(key.to_vec().into());
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_file_iter(file).context("read the authority")? {
+        roots.add(authority?)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![certificate], key)?;
+    Ok(config)
+}

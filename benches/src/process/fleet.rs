@@ -62,7 +62,15 @@ impl FleetHandle {
         key: Option<&str>,
     ) -> Result<Self> {
         let key = key.map(str::to_owned);
-        let plan = Plan { address, agents, first: 0, key, answer_execute: true, ca_file: None };
+        let plan = Plan {
+            address,
+            agents,
+            first: 0,
+            key,
+            answer_execute: true,
+            ca_file: None,
+            is_mutual: false,
+        };
         Self::start_part(folder, &plan)
     }
 
@@ -79,6 +87,9 @@ impl FleetHandle {
         };
         if let Some(file) = &plan.ca_file {
             command.arg("--ca-file").arg(file);
+            if plan.is_mutual {
+                command.arg("--mutual");
+            }
         }
         if !plan.answer_execute {
             command.arg("--hold-executions");

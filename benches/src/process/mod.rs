@@ -7,7 +7,7 @@ mod managed_process;
 mod proc_stats;
 mod server;
 
-pub use self::certificate::{TlsCertificate, trusting};
+pub use self::certificate::{TlsCertificate, showing, trusting};
 pub use self::fleet::{FleetCounts, FleetHandle, Round};
 pub use self::folder::measurement_folder;
 pub use self::managed_process::{ManagedProcess, host_binary, release_binary};

@@ -28,19 +28,20 @@ pub struct Server {
     /// The owner's API key.
     pub key: String,
     tls: Option<TlsCertificate>,
+    is_mutual: bool,
 }
 
 impl Server {
     /// Starts a server in this folder and waits until it is ready.
     pub fn start(folder: &Path) -> Result<Self> {
-        Self::start_over(folder, None)
+        Self::start_over(folder, None, false)
     }
 
-    /// Like [`Server::start`]; with a certificate it serves over TLS.
-    pub fn start_over(folder: &Path, tls: Option<TlsCertificate>) -> Result<Self> {
-        let (program, address) = launch(folder, "127.0.0.1:0", tls.as_ref())?;
+    /// Like [`Server::start`]; with a certificate it serves over TLS. `is_mutual`: it requires certificates of agents.
+    pub fn start_over(folder: &Path, tls: Option<TlsCertificate>, is_mutual: bool) -> Result<Self> {
+        let (program, address) = launch(folder, "127.0.0.1:0", tls.as_ref(), is_mutual)?;
         let key = std::fs::read_to_string(folder.join("data/bootstrap_key"))?.trim().to_owned();
-        Ok(Self { program, folder: folder.to_owned(), address, key, tls })
+        Ok(Self { program, folder: folder.to_owned(), address, key, tls, is_mutual })
     }
 
     /// Its process id.
@@ -72,7 +73,8 @@ impl Server {
     /// Restarts it with the same port and data.
     pub fn resume(&mut self) -> Result<()> {
         std::fs::remove_file(self.folder.join("data/server_url"))?;
-        self.program = launch(&self.folder, &self.address.to_string(), self.tls.as_ref())?.0;
+        self.program =
+            launch(&self.folder, &self.address.to_string(), self.tls.as_ref(), self.is_mutual)?.0;
         Ok(())
     }
 
@@ -129,11 +131,15 @@ fn launch(
     folder: &Path,
     listen: &str,
     tls: Option<&TlsCertificate>,
+    is_mutual: bool,
 ) -> Result<(ManagedProcess, SocketAddr)> {
     let mut command = Command::new(release_binary("muster-server")?);
     command.args(["serve", "--listen", listen, "--data-dir", "data"]).env("MUSTER_LOG", "warn");
     if let Some(pair) = tls {
         command.arg("--tls-cert").arg(&pair.certificate).arg("--tls-key").arg(&pair.key);
+        if is_mutual {
+            command.args(["--require-client-cert", "agents"]);
+        }
     }
     let mut program = ManagedProcess::start("server", &command, folder, Signal::SIGKILL)?;
     let deadline = Instant::now() + PATIENCE;

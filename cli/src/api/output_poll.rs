@@ -51,9 +51,22 @@ pub async fn copy_to_end(
     id: &str,
     stream: &str,
     notice: &RetryNotice,
+    sink: impl AsyncWrite + Unpin,
+) -> Result<(), CliError> {
+    copy_from(api, id, (stream, 0), notice, sink).await
+}
+
+/// The same for the bytes after an offset.
+///
+/// # Errors
+/// As [`copy_to_end`].
+pub async fn copy_from(
+    api: &ApiClient,
+    id: &str,
+    (stream, mut offset): (&str, u64),
+    notice: &RetryNotice,
     mut sink: impl AsyncWrite + Unpin,
 ) -> Result<(), CliError> {
-    let mut offset = 0;
     let mut delays = Delays::for_reconnect();
     let mut failing_since: Option<Instant> = None;
     loop {

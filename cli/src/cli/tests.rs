@@ -10,7 +10,7 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 26] = [
+const COMMANDS: [(&str, OptionNames); 29] = [
     ("account", account::own::OPTIONS),
     ("access", access::OPTIONS),
     ("approvals", approvals::OPTIONS),
@@ -33,6 +33,9 @@ const COMMANDS: [(&str, OptionNames); 26] = [
     ("schedules", schedules::OPTIONS),
     ("scripts", scripts::OPTIONS),
     ("packages", packages::OPTIONS),
+    ("push", push::OPTIONS),
+    ("pull", pull::OPTIONS),
+    ("files", uploads::OPTIONS),
     ("assignments", assignments::OPTIONS),
     ("services", services::OPTIONS),
     ("tenant", tenant::OPTIONS),
@@ -147,8 +150,13 @@ fn every_option_is_named_by_a_field_or_is_local() {
                 ("schedules", "--end"),
                 ("schedules", "--force"),
                 ("packages", "PACKAGE"),
+                ("pull", "FILE"),
+                ("pull", "--resume"),
+                ("pull", "--force"),
+                ("files", "FILE"),
                 ("packages", "SOURCE"),
                 ("scripts", "--all"),
+                ("scripts", "--on"),
                 ("scripts", "--force"),
                 ("scripts", "NAMES"),
                 ("scripts", "--dry-run"),

@@ -64,6 +64,8 @@ pub enum AgentFrame {
     /// Full: a run that the host has started itself and has in its ledger. Sent before the inventory, or
     /// when it starts; after that the run is a command as any other. The server answers with an `ack`.
     TaskRun(TaskRun),
+    /// Full: the content of `authorities` with this id is stored, and counts for further connections.
+    AuthoritiesStored { id: Uuid },
 }
 
 /// What an agent reports about itself.
@@ -143,6 +145,9 @@ pub struct Registration {
     /// and only if its key trusts its holders.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// Full: the id of the last `authorities` that the agent has stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities_id: Option<Uuid>,
 }
 
 impl Registration {

@@ -7,7 +7,7 @@ use super::agent::AgentFrame;
 use super::server::{ErrorCode, ServerFrame};
 use crate::object;
 
-const AGENT_TYPES: [&str; 12] = [
+const AGENT_TYPES: [&str; 13] = [
     "register",
     "heartbeat",
     "response",
@@ -20,8 +20,9 @@ const AGENT_TYPES: [&str; 12] = [
     "update_result",
     "assignment_states",
     "task_run",
+    "authorities_stored",
 ];
-const SERVER_TYPES: [&str; 12] = [
+const SERVER_TYPES: [&str; 13] = [
     "connected",
     "registered",
     "heartbeat_ack",
@@ -34,6 +35,7 @@ const SERVER_TYPES: [&str; 12] = [
     "deregistered",
     "assignments",
     "certificate",
+    "authorities",
 ];
 /// Longest `type` that an error quotes.
 const MAX_ECHOED_TYPE_CHARS: usize = 64;

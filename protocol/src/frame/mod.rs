@@ -28,4 +28,4 @@ pub use agent::{
 pub use close_code::CloseCode;
 pub use decode::{DecodeError, decode_agent_frame, decode_server_frame};
 pub use result::{ExecuteResult, Outcome};
-pub use server::{Ack, Command, ErrorCode, Receipt, Registered, ServerFrame};
+pub use server::{Ack, AuthorityNotice, Command, ErrorCode, Receipt, Registered, ServerFrame};

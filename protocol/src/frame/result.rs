@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::library::Rehearsal;
 use crate::step::StepResult;
 
 /// The terminal states that an agent may report.
@@ -60,4 +61,7 @@ pub struct ExecuteResult {
     /// the first step that did not succeed, or of the last one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepResult>,
+    /// Of a rehearsal: where its dummy secrets came out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<Rehearsal>,
 }

@@ -70,6 +70,29 @@ pub enum ServerFrame {
         /// DER, base64; at most [`MAX_CERTIFICATE_BYTES`](crate::identity::MAX_CERTIFICATE_BYTES).
         certificate: String,
     },
+    /// Full: the authority that the agent must trust, sent to agents with the capability `authorities`. The
+    /// agent stores it and answers with `authorities_stored`.
+    Authorities(Box<AuthorityNotice>),
+}
+
+/// The authority of the server's certificates, and those that it has replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AuthorityNotice {
+    /// Changes with the content.
+    pub id: Uuid,
+    /// The authority that signs the server's certificates now or soon. DER, base64; at most
+    /// [`MAX_CERTIFICATE_BYTES`](crate::identity::MAX_CERTIFICATE_BYTES).
+    pub certificate: String,
+    /// Proves the authority to an agent that trusts only the former one: a certificate of the server that the
+    /// authority has issued, then the authority's key in a certificate that the former one has issued. Each is
+    /// DER, base64. Empty if there is no former authority.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proof: Vec<String>,
+    /// SHA-256 of the certificates of authorities that the agent must not trust any more, hex; at most
+    /// [`MAX_RETIRED_AUTHORITIES`](crate::identity::MAX_RETIRED_AUTHORITIES).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<String>,
 }
 
 /// The session is open. Contains its parameters.

@@ -19,8 +19,12 @@ pub use self::signed_message::SignedMessage;
 
 /// The capability of agents that store certificates and show them to servers.
 pub const CERTIFICATE_CAPABILITY: &str = "client_certificates";
-/// Longest certificate of an agent, in base64.
+/// The capability of agents that follow their server to another authority.
+pub const AUTHORITIES_CAPABILITY: &str = "authorities";
+/// Longest certificate of an agent or an authority, in base64.
 pub const MAX_CERTIFICATE_BYTES: usize = 4_096;
+/// Most retired authorities that a server names.
+pub const MAX_RETIRED_AUTHORITIES: usize = 16;
 /// What precedes the 32 bytes of an Ed25519 key in a DER-encoded `SubjectPublicKeyInfo` (RFC 8410).
 const ED25519_KEY_INFO: [u8; 12] =
     [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];

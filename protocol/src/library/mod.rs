@@ -6,8 +6,10 @@
 
 mod call;
 mod content;
+mod node_packages;
 mod parameter;
 mod reference;
+mod rehearsal;
 mod requirements;
 mod signature;
 
@@ -21,8 +23,12 @@ pub use self::call::{
     CallDataProblem, CallPart, CallReport, MAX_CALL_DATA_BYTES, TriggerCall, check_call_data,
 };
 pub use self::content::{ContentError, MAX_SIGNATURES, ScriptContent, ScriptPin};
-pub use self::parameter::{MAX_PATTERN_BYTES, ParameterKind, ScriptParameter};
-pub use self::reference::{LIBRARY_PREFIX, LibraryReference, is_runnable_name};
+pub use self::node_packages::{MAX_NODE_PACKAGES, plain_node_packages};
+pub use self::parameter::{
+    MAX_FILE_BYTES, MAX_PATTERN_BYTES, ParameterKind, ScriptParameter, file_bytes,
+};
+pub use self::reference::{LIBRARY_PREFIX, LibraryReference, is_runnable_name, ruled_name};
+pub use self::rehearsal::{Leak, LeakPlace, MAX_LEAKS, Rehearsal};
 pub use self::requirements::{MAX_REQUIREMENTS_BYTES, check_requirements, plain_requirements};
 pub use self::signature::{
     MAX_SIGNATURE_BYTES, MAX_SIGNATURE_LIFETIME_MS, STATEMENT_FORMAT, ScriptSignature,
@@ -71,7 +77,7 @@ pub struct ScriptDocument {
     /// The script has a trigger, which decides in each call whether main runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_trigger: bool,
-    /// A `requirements.txt`, for `python` only.
+    /// A `requirements.txt` for `python`, or a `package.json` for `node`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requirements: Option<String>,
 }
@@ -110,11 +116,10 @@ impl ScriptDocument {
         if self.timeout_ms.is_some_and(|timeout| timeout == 0 || timeout > MAX_TIMEOUT_MS) {
             return refused("timeout_ms", "must be at least 1 and at most 7 days");
         }
-        if let Some(requirements) = &self.requirements {
-            if self.interpreter != "python" {
-                return refused("requirements", "need the interpreter `python`");
-            }
-            check_requirements(requirements).or_else(|problem| refused("requirements", problem))?;
+        if let Some(requirements) = &self.requirements
+            && let Err(problem) = installed_text(&self.interpreter, requirements)
+        {
+            return refused("requirements", problem);
         }
         if self.parameters.len() > MAX_PARAMETERS {
             return refused("parameters", "must be at most 256");
@@ -198,6 +203,18 @@ fn is_interpreter(text: &str) -> bool {
         && !text.starts_with(['-', '.', '+'])
         && !text.ends_with('/')
         && !text.split('/').any(|part| part == "..")
+}
+
+/// The packages that a script needs, as the installer of its interpreter reads them.
+///
+/// # Errors
+/// A problem as the end of a sentence about the requirements.
+pub fn installed_text(interpreter: &str, requirements: &str) -> Result<String, &'static str> {
+    match interpreter {
+        "python" => plain_requirements(requirements),
+        "node" => plain_node_packages(requirements),
+        _ => Err("need the interpreter `python` or `node`"),
+    }
 }
 
 #[cfg(test)]

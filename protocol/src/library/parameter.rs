@@ -1,5 +1,6 @@
 //! A parameter of a library script: a declaration with a type and a pattern.
 
+use data_encoding::BASE64;
 use regex_lite::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,17 @@ pub enum ParameterKind {
     Choice,
     /// Text that is sealed where it is stored and masked in output.
     Secret,
+    /// The bytes of a file, in base64. The script gets the path of a file with them.
+    File,
+}
+
+/// Most bytes of the value of a file: in base64, as many as other values have.
+pub const MAX_FILE_BYTES: usize = MAX_VALUE_BYTES / 4 * 3;
+
+/// The bytes of the value of a file; `None` if it is no base64, or too long.
+pub fn file_bytes(value: &str) -> Option<Vec<u8>> {
+    let bytes = BASE64.decode(value.as_bytes()).ok()?;
+    (bytes.len() <= MAX_FILE_BYTES).then_some(bytes)
 }
 
 /// One parameter. The script gets it as an environment variable.
@@ -65,6 +77,12 @@ impl ScriptParameter {
             pattern: None,
             help: None,
         }
+    }
+
+    /// The names of the given parameters that are files.
+    pub fn files_among(declared: &[Self], given: &Parameters) -> Vec<String> {
+        let files = declared.iter().filter(|parameter| parameter.kind == ParameterKind::File);
+        files.map(|file| file.name.clone()).filter(|name| given.contains_key(name)).collect()
     }
 
     /// As hosts' manifests declare it.
@@ -109,6 +127,9 @@ impl ScriptParameter {
         if self.kind == ParameterKind::Secret {
             return problem("is a secret, and its default would not be one");
         }
+        if self.kind == ParameterKind::File {
+            return problem("is a file, which has no default");
+        }
         if default.len() > MAX_VALUE_BYTES || default.contains('\0') {
             return problem("has a default of more than 64 KiB or with a NUL byte");
         }
@@ -143,6 +164,9 @@ impl ScriptParameter {
         let expected = match self.kind {
             ParameterKind::Integer if value.parse::<i64>().is_err() => "a whole number",
             ParameterKind::Boolean if !matches!(value, "true" | "false") => "`true` or `false`",
+            ParameterKind::File if file_bytes(value).is_none() => {
+                "a file of at most 48 KiB, in base64"
+            }
             _ => {
                 let Some(pattern) = &self.pattern else { return Ok(()) };
                 // A pattern that can't be compiled was not checked, and matches nothing.
@@ -173,6 +197,23 @@ fn compile(pattern: &str) -> Option<Regex> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_bounded_base64_without_a_default() {
+        let file = ScriptParameter { kind: ParameterKind::File, ..ScriptParameter::named("F") };
+        assert_eq!(file.check(), Ok(()));
+        let whole = BASE64.encode(&[7; MAX_FILE_BYTES]);
+        assert_eq!(whole.len(), MAX_VALUE_BYTES);
+        for (value, is_right) in
+            [(whole.as_str(), true), ("", true), ("aGk=", true), ("a b", false), ("aGk", false)]
+        {
+            assert_eq!(file.check_value(value).is_ok(), is_right, "{value}");
+        }
+        assert!(file.check_value(&BASE64.encode(&[7; MAX_FILE_BYTES + 1])).is_err());
+        let with_default = ScriptParameter { default: Some("aGk=".into()), ..file.clone() };
+        assert!(with_default.check().is_err());
+        assert!(ScriptParameter { pattern: Some("a".into()), ..file }.check().is_err());
+    }
 
     #[test]
     fn a_pattern_must_match_the_whole_value_and_can_not_escape_its_group() {

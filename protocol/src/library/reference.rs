@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::MAX_VERSION_NUMBER;
+use crate::file_transfer::FileOperation;
 use crate::manifest::is_script_name;
 use crate::package::PackageReference;
 
@@ -47,12 +48,21 @@ impl fmt::Display for LibraryReference {
     }
 }
 
-/// True for the name of a script of a manifest, and for `library:NAME` and `package:NAME` without a
-/// version.
+/// True for the name of a script of a manifest, for `library:NAME` and `package:NAME` without a version, and
+/// for transfers of files.
 pub fn is_runnable_name(name: &str) -> bool {
     is_script_name(name)
+        || FileOperation::of(name).is_some()
         || LibraryReference::parse(name).is_some_and(|reference| reference.version.is_none())
         || PackageReference::parse(name).is_some_and(|reference| reference.version.is_none())
+}
+
+/// What rules about scripts name the work by: a script of the library or a package without its version, and
+/// every other text as it is.
+pub fn ruled_name(script: &str) -> String {
+    let library = LibraryReference::parse(script).map(|reference| reference.full_name());
+    let package = || PackageReference::parse(script).map(|reference| reference.full_name());
+    library.or_else(package).unwrap_or_else(|| script.to_owned())
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub enum ManifestMismatch {
     LibraryUnsupported,
     #[error("the host's agent is too old to run packages; update the agent")]
     PackagesUnsupported,
+    #[error("the host's agent is too old to transfer files; update the agent")]
+    FilesUnsupported,
     #[error(
         "the host's manifest does not let `{0}` read standard input; add \"stdin\": true to the script in script_manifest.json on the host, or send no input"
     )]
@@ -74,6 +76,7 @@ impl ManifestMismatch {
             Self::LibraryNotAllowed => "library_not_allowed",
             Self::LibraryUnsupported => "library_unsupported",
             Self::PackagesUnsupported => "packages_unsupported",
+            Self::FilesUnsupported => "files_unsupported",
             Self::StepsUnsupported => "steps_unsupported",
             Self::Step(mismatch, _) => mismatch.code(),
             Self::StdinNotAllowed(_) | Self::LibraryStdin => "stdin_not_allowed",

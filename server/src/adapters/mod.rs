@@ -7,6 +7,7 @@ pub mod data_directory;
 pub mod database_password;
 mod file_sums;
 pub mod host_names;
+pub mod local_agent;
 pub mod master_key_file;
 pub mod memory;
 pub mod oidc_client;
@@ -18,6 +19,7 @@ pub mod readiness;
 pub mod release_files;
 pub mod smtp_client;
 pub mod smtp_settings;
+pub mod uploaded_files;
 pub mod webhook_client;
 
 use nix::sys::stat::{Mode, umask};

@@ -1,5 +1,7 @@
 //! The certificate of the server: from files, or issued by its own authority.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Context as _;
 
 use crate::adapters::host_names::host_name;
@@ -7,22 +9,47 @@ use crate::config::{Config, TlsConfig};
 use crate::domain::certificates::names::CertificateName;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
-use crate::listener::{Certificate, ClientVerifier};
+use crate::listener::Certificate;
 use crate::services::certificates::authority::ServerAuthority;
 use crate::store::Store;
 
 /// Names by which programs on this machine reach the server. Its certificate is always valid for them.
 const OWN_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
+/// Reads the operator's certificate, if there is one, only to see whether it can be used.
+pub(super) fn check(config: &Config) -> anyhow::Result<()> {
+    from_files(config, None, &Clock::system()).map(drop)
+}
+
 /// The operator's certificate, if there is one.
 pub(super) fn from_files(
     config: &Config,
-    clients: Option<ClientVerifier>,
+    authority: Option<ServerAuthority>,
+    clock: &Clock,
 ) -> anyhow::Result<Option<Certificate>> {
     Ok(match &config.tls {
-        TlsConfig::Files(files) => Some(Certificate::load(files.clone(), clients)?),
+        TlsConfig::Files(files) => Some(Certificate::load(files.clone(), authority, clock)?),
         TlsConfig::Off | TlsConfig::Auto(_) => None,
     })
+}
+
+/// Writes what clients should trust into the data directory, for people who copy it.
+fn write_authority(path: &Path, authority: &ServerAuthority) -> std::io::Result<()> {
+    let new = path.with_extension("pem.new");
+    std::fs::write(&new, authority.certificate_pem())?;
+    std::fs::rename(new, path)
+}
+
+/// Writes it again whenever the authority is replaced.
+fn follow_authority(path: PathBuf, authority: ServerAuthority) {
+    let mut changes = authority.changes();
+    tokio::spawn(async move {
+        while changes.changed().await.is_ok() {
+            if let Err(error) = write_authority(&path, &authority) {
+                tracing::warn!(%error, "failed to write the new authority to the data directory");
+            }
+        }
+    });
 }
 
 /// The server's own authority, if it issues its certificate itself. It is made at the first start.
@@ -37,8 +64,9 @@ pub(super) async fn authority(
     let authority = ServerAuthority::load(store, secret_box, clock, names)
         .await
         .context("failed to load the certificate authority")?;
-    std::fs::write(config.data_dir.join("ca.pem"), authority.certificate_pem())
-        .context("failed to write to the data directory")?;
+    let path = config.data_dir.join("ca.pem");
+    write_authority(&path, &authority).context("failed to write to the data directory")?;
+    follow_authority(path, authority.clone());
     let names: Vec<_> = authority.names().iter().map(ToString::to_string).collect();
     let (names, pin) = (names.join(" "), authority.pin());
     if is_named {

@@ -163,6 +163,10 @@ id!(
     ScriptSignatureId
 );
 id!(
+    /// A file that was uploaded to be pushed to hosts.
+    FileId
+);
+id!(
     /// A version of a package.
     PackageId
 );

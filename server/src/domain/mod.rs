@@ -38,6 +38,7 @@ pub mod certificates {
     pub mod client_certificate;
     pub mod names;
     pub mod pin;
+    pub mod rollover;
     pub mod validity;
 }
 /// Commands, jobs, rollouts, executions and their output.
@@ -88,6 +89,7 @@ pub mod library {
     pub mod package_records;
     pub mod records;
     pub mod rules;
+    pub mod uploaded_file;
 }
 pub mod name;
 /// Operations of the server itself.

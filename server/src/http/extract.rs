@@ -23,7 +23,7 @@ use super::problem::Problem;
 use super::request_id::RequestId;
 use crate::domain::access::credential::presented;
 use crate::domain::access::principal::Principal;
-use crate::domain::certificates::client_certificate::PeerCertificate;
+use crate::domain::certificates::client_certificate::{KeyHash, PeerCertificate};
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT, PageRequest};
 use crate::domain::source::ClientSource;
@@ -49,18 +49,21 @@ impl FromRequestParts<AppState> for Caller {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let secret = secret(parts, state)?;
         let authentication = &state.services.authentication;
-        let (principal, watch) = authentication.authenticate_watched(secret, client(parts)).await?;
+        let (principal, mut watch) =
+            authentication.authenticate_watched(secret, client(parts)).await?;
         if !serves_closed_tenants(parts) {
             authentication.require_open(principal.tenant_id)?;
         }
         require_second_factor(parts, &principal)?;
-        require_certificate(parts, state, &principal).await?;
+        let certificate = require_certificate(parts, state, &principal).await?;
+        watch.set_certificate(certificate);
         if let Some(slot) = parts.extensions.get::<KeySlot>() {
             slot.set(watch);
         }
         // For the body, which is read after this.
         parts.extensions.insert(Arc::clone(&principal));
-        Ok(Self { principal, source: source(parts), request_id: request_id(parts) })
+        let (source, request_id) = (source(parts), request_id(parts));
+        Ok(Self { principal, source, request_id, certificate })
     }
 }
 
@@ -75,8 +78,9 @@ impl FromRequestParts<AppState> for DegradedCaller {
         let principal =
             state.services.authentication.authenticate_degraded(secret, client(parts)).await?;
         require_second_factor(parts, &principal)?;
-        require_certificate(parts, state, &principal).await?;
-        Ok(Self(Caller { principal, source: source(parts), request_id: request_id(parts) }))
+        let certificate = require_certificate(parts, state, &principal).await?;
+        let (source, request_id) = (source(parts), request_id(parts));
+        Ok(Self(Caller { principal, source, request_id, certificate }))
     }
 }
 
@@ -110,16 +114,17 @@ fn require_second_factor(parts: &Parts, principal: &Principal) -> Result<(), Pro
 }
 
 /// Refuses a caller that must show a certificate and shows none of its own. Without one it can only get one.
+/// Returns the certificate that the caller needs.
 async fn require_certificate(
     parts: &Parts,
     state: &AppState,
     principal: &Principal,
-) -> Result<(), Problem> {
+) -> Result<Option<KeyHash>, Problem> {
     let route = parts.extensions.get::<MatchedPath>();
     let is_issue = parts.method == Method::POST
         && route.is_some_and(|route| route.as_str() == "/api/certificates");
     if is_issue {
-        return Ok(());
+        return Ok(None);
     }
     let certificates = &state.services.certificates;
     Ok(certificates.check_caller(principal, peer_certificate(parts)).await?)

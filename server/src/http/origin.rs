@@ -43,11 +43,11 @@ impl InstallOrigin {
     /// The command that a person pastes on a host; `None` if there is no safe one.
     pub fn install_line(&self, key: &str) -> Option<String> {
         let pin = self.authority.as_ref().map(ServerAuthority::pin);
-        self.origin.as_ref()?.install_line(key, pin)
+        self.origin.as_ref()?.install_line(key, pin.as_ref())
     }
 
     /// The certificate in PEM that hosts must trust; `None` if that of a public authority is expected.
-    pub fn certificate_pem(&self) -> Option<&str> {
+    pub fn certificate_pem(&self) -> Option<String> {
         self.authority.as_ref().map(ServerAuthority::certificate_pem)
     }
 }

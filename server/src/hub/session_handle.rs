@@ -31,6 +31,8 @@ pub enum SessionMessage {
     Grant(Arc<KeyGrant>),
     /// Send the agent the new secret of its key.
     Rekey(Box<Rekey>),
+    /// Send the agent what it must know of the server's authority.
+    Authorities,
     /// Send the agent everything that is assigned to it.
     Assignments(Box<[AssignedPackage]>),
     /// Ask the agent to reconnect after this delay, and end the session.
@@ -72,6 +74,7 @@ pub struct SessionParams {
     /// The agent runs scripts of the library.
     pub supports_library: bool,
     pub supports_packages: bool,
+    pub supports_files: bool,
     pub supports_steps: bool,
     pub supports_assignments: bool,
     /// Most durable commands that the agent may have at once.
@@ -92,6 +95,7 @@ pub struct SessionHandle {
     pub supports_secrets: bool,
     pub supports_library: bool,
     pub supports_packages: bool,
+    pub supports_files: bool,
     pub supports_steps: bool,
     supports_assignments: bool,
     /// The agent was sent assignments, or it is not known what it has.
@@ -133,6 +137,7 @@ impl SessionHandle {
             supports_secrets: params.supports_secrets,
             supports_library: params.supports_library,
             supports_packages: params.supports_packages,
+            supports_files: params.supports_files,
             supports_steps: params.supports_steps,
             supports_assignments: params.supports_assignments,
             has_assignments: AtomicBool::new(true),

@@ -9,18 +9,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::bounded::{Bounded, ConnectionSlot};
-use super::certificate::Clients;
 use super::connection::{Carrier, Peer};
 use super::handshake::secure;
 use super::limits::Limits;
 use super::refusal::refuse;
-use super::renewal::Certificate;
+use super::renewal::{Certificate, TlsSettings};
 use super::source_limiter::SourceLimiter;
 use crate::domain::certificates::client_certificate::PeerCertificate;
 
@@ -53,9 +51,7 @@ fn hint(error: &io::Error) -> &'static str {
 pub struct Bound {
     tcp: TcpListener,
     address: SocketAddr,
-    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
-    /// Checks what clients show over TLS.
-    clients: Option<Clients>,
+    tls: Option<watch::Receiver<TlsSettings>>,
     limits: Limits,
     slots: Arc<Semaphore>,
     sources: SourceLimiter,
@@ -77,10 +73,9 @@ impl Bound {
         let tcp = TcpListener::bind(address).await.map_err(failed)?;
         let address = tcp.local_addr().map_err(failed)?;
         let tls = certificate.map(Certificate::settings);
-        let clients = certificate.and_then(Certificate::clients);
         let slots = Arc::new(Semaphore::new(limits.connections));
         let sources = SourceLimiter::new(limits.per_source, limits.trusted_proxies.clone());
-        Ok(Self { tcp, address, tls, clients, limits, slots, sources, warned_at: None })
+        Ok(Self { tcp, address, tls, limits, slots, sources, warned_at: None })
     }
 
     /// `https://` or `http://`, and the address.
@@ -107,12 +102,11 @@ impl Bound {
                     };
                     let slot = ConnectionSlot { of_all: slot, of_source };
                     let (carrier, mut stopped) = (Arc::clone(&carrier), stopped.clone());
-                    let settings = self.tls.as_ref().map(|tls| Arc::clone(&tls.borrow()));
+                    let settings = self.tls.as_ref().map(|tls| tls.borrow().clone());
                     let Limits { handshake, answer, .. } = &self.limits;
                     let (handshake, answer) = (*handshake, *answer);
-                    let clients = self.clients.clone();
                     connections.spawn(async move {
-                        let Some(settings) = settings else {
+                        let Some(TlsSettings { config, clients }) = settings else {
                             let stream = Bounded::new(stream, answer, slot);
                             let activity = stream.activity();
                             let certificate = PeerCertificate::Unknown;
@@ -120,7 +114,7 @@ impl Bound {
                             return carrier.serve(stream, peer, activity, stopped).await;
                         };
                         let secured = tokio::select! {
-                            secured = secure(stream, settings, handshake) => secured,
+                            secured = secure(stream, config, handshake) => secured,
                             _ = stopped.changed() => return,
                         };
                         match secured {

@@ -4,16 +4,19 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
-use rustls::ServerConfig;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::ring as provider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::NoServerSessionStorage;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::server::{NoServerSessionStorage, ParsedCertificate};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{RootCertStore, ServerConfig};
 
-use super::client_verifier::ClientVerifier;
+use super::client_verifier::{ClientVerifier, ClientVerifierError};
+use crate::domain::time::Timestamp;
 use crate::services::certificates::authority::{AuthorityError, IssuedCertificate};
 
 /// Checks the certificates of clients.
@@ -53,12 +56,16 @@ pub enum CertificateError {
     Tls(#[from] rustls::Error),
     #[error("the server cannot issue its certificate")]
     Issue(#[from] AuthorityError),
+    #[error(transparent)]
+    Clients(#[from] ClientVerifierError),
 }
 
 /// What the files held when they were read.
 #[derive(Debug)]
 pub(super) struct Pair {
     pub settings: Arc<ServerConfig>,
+    /// When the server's own certificate ends.
+    pub expires_at: Option<Timestamp>,
     /// Shows whether the files have changed since they were read.
     pub digest: [u8; 32],
 }
@@ -79,8 +86,10 @@ impl TlsFiles {
         digest.update(&certificate);
         digest.update(&key);
         let digest = digest.finish().as_ref().try_into().unwrap_or_default();
-        let settings = Arc::new(settings(self.certified(&certificate, &key)?, clients)?);
-        Ok(Pair { settings, digest })
+        let certified = self.certified(&certificate, &key)?;
+        let expires_at = certified.cert.first().and_then(expiry);
+        let settings = Arc::new(settings(certified, clients)?);
+        Ok(Pair { settings, expires_at, digest })
     }
 
     /// The stamps of now. They show a change without reading the files.
@@ -135,7 +144,9 @@ pub(super) fn issued(
     issued: &IssuedCertificate,
     clients: Option<&Clients>,
 ) -> Result<Arc<ServerConfig>, CertificateError> {
-    let chain = vec![CertificateDer::from(issued.certificate.clone())];
+    let proof = issued.proof.iter();
+    let chain = std::iter::once(&issued.certificate).chain(proof);
+    let chain = chain.map(|certificate| CertificateDer::from(certificate.clone())).collect();
     let key = PrivatePkcs8KeyDer::from(issued.key.to_vec());
     let certified = CertifiedKey::from_der(chain, key.into(), &provider::default_provider())?;
     Ok(Arc::new(settings(certified, clients)?))
@@ -157,6 +168,25 @@ fn settings(
     settings.ticketer = provider::Ticketer::new()?;
     settings.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(settings)
+}
+
+/// When a certificate ends. The check of a chain reports it if it is asked about a time long after it.
+fn expiry(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let far = UnixTime::since_unix_epoch(Duration::from_secs(u64::from(u32::MAX) * 64));
+    let checked = verify_server_cert_signed_by_trust_anchor(
+        &ParsedCertificate::try_from(certificate).ok()?,
+        &RootCertStore::empty(),
+        &[],
+        far,
+        provider::default_provider().signature_verification_algorithms.all,
+    );
+    match checked {
+        Err(rustls::Error::InvalidCertificate(rustls::CertificateError::ExpiredContext {
+            not_after,
+            ..
+        })) => Some(Timestamp(i64::try_from(not_after.as_secs()).ok()?.checked_mul(1_000)?)),
+        _ => None,
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {

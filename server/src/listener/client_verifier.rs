@@ -35,15 +35,15 @@ pub struct ClientVerifier {
 }
 
 impl ClientVerifier {
-    /// For the certificates of an authority, in PEM.
+    /// For the certificates of these authorities, in PEM.
     ///
     /// # Errors
     /// [`ClientVerifierError`]
-    pub fn new(authority: &str, clock: Clock) -> Result<Self, ClientVerifierError> {
-        let root = CertificateDer::from_pem_slice(authority.as_bytes())
-            .map_err(|_| ClientVerifierError::Damaged)?;
+    pub fn new(authorities: &str, clock: Clock) -> Result<Self, ClientVerifierError> {
         let mut roots = RootCertStore::empty();
-        roots.add(root)?;
+        for root in CertificateDer::pem_slice_iter(authorities.as_bytes()) {
+            roots.add(root.map_err(|_| ClientVerifierError::Damaged)?)?;
+        }
         let provider = Arc::new(provider::default_provider());
         let authority = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
             .build()

@@ -6,8 +6,10 @@ pub mod byte_shares;
 /// The server's own certificate authority, and the certificates of clients.
 pub mod certificates {
     pub mod authority;
+    mod authority_record;
     pub mod client_certificates;
     mod issuing;
+    pub mod rollover;
 }
 pub mod commands;
 pub mod error;
@@ -40,6 +42,7 @@ pub mod operations {
     pub mod master_key;
     pub mod master_key_rotation;
     pub mod monitoring;
+    pub mod purge;
     pub mod readiness;
     pub mod restore;
     pub mod restore_record;
@@ -77,6 +80,7 @@ use crate::adapters::passkey_verifier::PasskeyVerifier;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::smtp_client::SmtpClient;
+use crate::adapters::uploaded_files::UploadedFiles;
 use crate::adapters::webhook_client::WebhookClient;
 use crate::domain::certificates::client_certificate::CertificatePolicy;
 use crate::domain::origin::Origin;
@@ -119,6 +123,7 @@ impl Settings {
 pub struct Adapters {
     pub files: ProgramFiles,
     pub packages: PackageFiles,
+    pub uploaded_files: UploadedFiles,
     pub releases: ReleaseFiles,
     pub webhooks: WebhookClient,
     pub mail: SmtpClient,
@@ -157,6 +162,7 @@ pub struct Services {
     pub job_reconciler: commands::job_reconciler::JobReconciler,
     pub library: library::Library,
     pub packages: library::packages::Packages,
+    pub files: library::files::FileLibrary,
     pub assignments: library::assignments::Assignments,
     pub live_output: commands::output::live::LiveOutput,
     pub mails: access::mails::Mails,
@@ -226,6 +232,8 @@ impl Services {
             store: store(),
             hub: hub(),
             clock: clock(),
+            cache: cache.clone(),
+            guard: guard.clone(),
             authority: outside.authority,
             policy: settings.certificate_policy,
         };
@@ -270,6 +278,7 @@ impl Services {
         };
         let library = library::Library { store: store(), clock: clock() };
         let packages = library::packages::Packages::new(store(), clock(), outside.packages);
+        let files = library::files::FileLibrary::new(store(), clock(), outside.uploaded_files);
         let jobs = commands::jobs::Jobs {
             library: library.clone(),
             store: store(),
@@ -392,6 +401,7 @@ impl Services {
             },
             library,
             packages: packages.clone(),
+            files: files.clone(),
             assignments: library::assignments::Assignments {
                 store: store(),
                 hub: hub(),
@@ -505,6 +515,8 @@ impl Services {
                 heartbeats,
                 uses,
                 packages,
+                files,
+                certificates,
             },
             viewers,
             integrations: integrations::integrations::Integrations {

@@ -87,7 +87,7 @@ pub(super) async fn limited_keys(
 }
 
 /// Of those who asked for work, the keys with their rights.
-async fn rights_of_keys(
+pub(super) async fn rights_of_keys(
     connection: &impl ConnectionTrait,
     ids: BTreeSet<PrincipalId>,
 ) -> Result<BTreeMap<PrincipalId, KeyRights>, DbErr> {

@@ -55,6 +55,10 @@ impl Scheduler {
             u.report_expiring_keys().await
         })
         .await?;
+        add(&scheduler, "authority", EVERY_5_SECONDS, maintenance, async |u| {
+            u.reload_authority().await
+        })
+        .await?;
         scheduler.start().await.context("failed to start the scheduler")?;
         Ok(Self(scheduler))
     }

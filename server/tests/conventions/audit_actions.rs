@@ -7,7 +7,7 @@ use muster_server::domain::access::audit_actions::AUDIT_ACTIONS;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 33] = [
+const RESOURCES: [&str; 35] = [
     "agent",
     "agent_key",
     "alert_rule",
@@ -16,10 +16,12 @@ const RESOURCES: [&str; 33] = [
     "approval_rule",
     "assignment",
     "audit",
+    "authority",
     "calendar",
     "certificate",
     "command",
     "device_login",
+    "file",
     "group",
     "hook",
     "identity",
@@ -43,10 +45,11 @@ const RESOURCES: [&str; 33] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 45] = [
+const VERBS: [&str; 49] = [
     "abort",
     "accept",
     "adopt",
+    "announce",
     "approve",
     "cancel",
     "change_key",
@@ -65,6 +68,7 @@ const VERBS: [&str; 45] = [
     "pass_on",
     "pause",
     "publish",
+    "purge",
     "read",
     "refuse",
     "regenerate",
@@ -74,6 +78,7 @@ const VERBS: [&str; 45] = [
     "restart",
     "restore",
     "resume",
+    "retire",
     "revoke",
     "rotate",
     "run",
@@ -85,11 +90,15 @@ const VERBS: [&str; 45] = [
     "start",
     "stop",
     "submit",
+    "switch",
     "test",
     "update",
     "upload",
     "withdraw",
 ];
+
+/// A field of a request that looks like an action.
+const FIELD: &str = "file.bytes";
 
 /// The audit actions of these sources: everything given to an `action`, and every text that looks like
 /// one.
@@ -98,7 +107,7 @@ fn actions(texts: &[&str]) -> BTreeSet<String> {
     let is_word =
         |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
     let is_action = |text: &String| match text.split_once('.') {
-        Some((resource, verb)) => RESOURCES.contains(&resource) && is_word(verb),
+        Some((resource, verb)) => RESOURCES.contains(&resource) && is_word(verb) && text != FIELD,
         None => false,
     };
     found.extend(texts.iter().flat_map(|text| literals::all(text)).filter(is_action));

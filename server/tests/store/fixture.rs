@@ -182,6 +182,7 @@ impl Fixture {
             max_executions: 16,
             transport: Transport::Websocket,
             update_result: None,
+            notice_id: None,
             now: NOW,
         }
     }

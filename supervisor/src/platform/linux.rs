@@ -6,6 +6,19 @@ use std::process::Command;
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
+
+/// Makes the kernel send SIGTERM to this process when the thread that started it ends. Files of scripts are
+/// then made as by a service, because a server closes its own to other users. Returns false if the parent has
+/// ended already.
+///
+/// # Errors
+/// The system's error.
+pub fn end_with_process(parent: u32) -> io::Result<bool> {
+    prctl::set_pdeathsig(Signal::SIGTERM)?;
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    Ok(parent_id() == parent)
+}
 
 /// Makes the kernel send SIGTERM to the agent when the supervisor dies for any reason. Otherwise
 /// the agent of a new supervisor would compete with the old one for the state directory. Executions

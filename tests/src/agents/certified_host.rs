@@ -28,6 +28,11 @@ pub struct CertifiedHost {
     machine: String,
     ledger: Uuid,
     agent_id: Option<String>,
+    name: String,
+    /// It follows its server to another authority.
+    can_follow: bool,
+    /// The last notice about the authority that it has stored.
+    notice_id: Option<String>,
     /// The certificate that the server issued last, base64.
     pub certificate: Option<String>,
 }
@@ -35,7 +40,33 @@ pub struct CertifiedHost {
 impl CertifiedHost {
     pub fn new() -> Self {
         let machine = Uuid::new_v4().simple().to_string();
-        Self { machine, ledger: Uuid::new_v4(), agent_id: None, certificate: None }
+        Self {
+            machine,
+            ledger: Uuid::new_v4(),
+            agent_id: None,
+            name: "fake".into(),
+            can_follow: false,
+            notice_id: None,
+            certificate: None,
+        }
+    }
+
+    /// With this host name.
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
+    /// Follows its server to another authority.
+    pub fn following(self) -> Self {
+        Self { can_follow: true, ..self }
+    }
+
+    /// Waits for a notice about the authority, and confirms it.
+    pub async fn follow(&mut self, agent: &mut FakeAgent) -> Value {
+        let notice = agent.expect("authorities").await;
+        self.notice_id = notice["id"].as_str().map(str::to_owned);
+        agent.send(json!({"type": "authorities_stored", "id": notice["id"]})).await;
+        notice
     }
 
     /// Connects with the certificate, if there is one.
@@ -57,9 +88,11 @@ impl CertifiedHost {
 
     /// The data of `register`.
     pub fn registration(&self) -> Value {
-        let capabilities = ["ping", "info", "echo", "scripts", "execute", "client_certificates"];
+        let mut capabilities =
+            vec!["ping", "info", "echo", "scripts", "execute", "client_certificates"];
+        capabilities.extend(self.can_follow.then_some("authorities"));
         let mut data = full_registration(json!({
-            "machine_id": self.machine, "ledger_id": self.ledger, "capabilities": capabilities,
+            "hostname": self.name, "authorities_id": self.notice_id, "machine_id": self.machine, "ledger_id": self.ledger, "capabilities": capabilities,
             "has_certificate": self.certificate.is_some(),
         }));
         if let Some(id) = &self.agent_id {

@@ -1,6 +1,7 @@
 //! Agents under test, what runs on them, and their releases.
 
 pub mod agent;
+pub mod authority_rollover;
 pub mod certified_host;
 pub mod doctor;
 pub mod exchange_agent;

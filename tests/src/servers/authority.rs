@@ -9,6 +9,7 @@ use chrono::{Datelike as _, TimeDelta, Utc};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::net::TcpStream;
@@ -152,6 +153,19 @@ pub async fn connect(client: Arc<ClientConfig>, address: &str) -> Secured {
     let stream = TcpStream::connect(address).await.expect("reach the server");
     let name = ServerName::try_from("127.0.0.1").expect("a name");
     TlsConnector::from(client).connect(name, stream).await.expect("shake hands")
+}
+
+/// Tries to connect to a server, as a client that trusts only the authority in this file.
+///
+/// # Errors
+/// The handshake failed.
+pub async fn try_connect(authority: &Path, address: &str) -> std::io::Result<Secured> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority).expect("PEM")).expect("a root");
+    let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let stream = TcpStream::connect(address).await.expect("reach the server");
+    let name = ServerName::try_from("127.0.0.1").expect("a name");
+    TlsConnector::from(Arc::new(client)).connect(name, stream).await
 }
 
 /// The certificate that a server presented.

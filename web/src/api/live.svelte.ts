@@ -6,11 +6,12 @@ import { events, type TenantEvent } from './events.svelte';
 function stale(event: TenantEvent): unknown[][] {
   switch (event.kind) {
     case 'reset':
-      return [['agents'], ['jobs'], ['executions'], ['approvals'], ['schedules'], ['agent-scripts'], ['agent-events'], ['alerts'], ['fires'], ['trigger-states'], ['assignments'], ['audit-recent']];
+      return [['agents'], ['jobs'], ['executions'], ['approvals'], ['schedules'], ['agent-scripts'], ['agent-events'], ['alerts'], ['fires'], ['trigger-states'], ['assignments'], ['services'], ['audit-recent']];
     case 'agent':
       return [['agents', event.id], ['agents', 'preview'], ['agent-events', event.id], ['agent-scripts', event.id]];
     case 'execution':
-      return [['executions'], ['trigger-states'], ...(event.job_id ? [['jobs', event.job_id]] : [])];
+      // Runs of services are executions of packages.
+      return [['executions'], ['trigger-states'], ...(event.script?.startsWith('package:') ? [['services']] : []), ...(event.job_id ? [['jobs', event.job_id]] : [])];
     case 'job':
       return [['jobs'], ['executions', { job_id: event.id }], ['fires'], ['audit-recent']];
     case 'approval':

@@ -138,6 +138,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/agents/files/{sha256}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download the file with this SHA-256 that a command writes on the host, or a range of it.
+         * @description For agents: needs an agent key of the tenant. Agents learn the SHA-256 from the command.
+         */
+        get: operations["download_pushed_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/agents/heartbeat": {
         parameters: {
             query?: never;
@@ -1547,11 +1567,43 @@ export interface paths {
         put?: never;
         /**
          * Issue a certificate to the caller, valid for 90 days.
-         * @description It is for the API key or the member that asks, at most 10 at once. A caller that has a valid certificate must show
-         *     it on the connection of this request, or the answer is 409 `certificate_exists`. The answer of a server that does
-         *     not end TLS is 409 `no_certificates`.
+         * @description It is for the API key or the member that asks, at most 10 at once. A caller that has a certificate, or had one, must
+         *     show a valid one on the connection of this request, or the answer is 409 `certificate_exists`: `allow_next` of
+         *     `DELETE /api/certificates/{id}` permits one without that. The answer of a server that does not end TLS is 409
+         *     `no_certificates`.
          */
         post: operations["issue_certificate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/certificates/rollover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get how far the rollover of the authority is, and which agents of all tenants have not stored the new one.
+         * @description Without a rollover, it counts who would be stranded if one were finished now. The answer of a server that does not
+         *     end TLS is 409 `no_certificates`.
+         *
+         *     Needs the scope `tenants:manage`.
+         */
+        get: operations["get_rollover"];
+        put?: never;
+        /**
+         * Take a step of the rollover of the authority: `announce`, `switch`, `retire`, or `abort` before the switch.
+         * @description `switch` is refused while agents that are online have not stored the new authority, and `retire` while any agent has
+         *     not: 409 `agents_unconfirmed` names them, and `force` does it anyway. A step in another state is 409 `rollover_state`.
+         *     A person must have proven the password in the last 15 minutes.
+         *
+         *     Needs the scope `tenants:manage`.
+         */
+        post: operations["step_rollover"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1592,7 +1644,7 @@ export interface paths {
         post?: never;
         /**
          * Revoke a certificate for good.
-         * @description Its agent is disconnected within a second, and its key pair opens no further session: delete the agent and install it again. The certificate of another API key needs `api_keys:write` too, and that of another member `members:write`. Repeatable. The answer of a server that does not end TLS is 409 `no_certificates`.
+         * @description Its agent is disconnected within a second, and its key pair opens no further session: delete the agent and install it again. The certificate of another API key needs `api_keys:write` too, and a caller that could have created this key; that of another member needs `members:write`. Repeatable. With `allow_next` the holder can get another certificate; a key can't allow that to itself, and a person needs a password that was confirmed in the last 15 minutes. The answer of a server that does not end TLS is 409 `no_certificates`.
          *
          *     Needs the scope `agents:write`.
          */
@@ -1851,6 +1903,84 @@ export interface paths {
          */
         get: operations["follow_output"];
         put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/files": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List uploaded files, newest first.
+         * @description List uploaded files, newest first.
+         *
+         *     Needs the scope `files:write`.
+         */
+        get: operations["list_files"];
+        put?: never;
+        /**
+         * Start to upload a file, or find the one with the same SHA-256: then send the bytes after `received_bytes`.
+         * @description A file is deleted 7 days after its last use.
+         *
+         *     Needs the scope `files:write`.
+         */
+        post: operations["create_file"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/files/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get an uploaded file.
+         * @description Get an uploaded file.
+         *
+         *     Needs the scope `files:write`.
+         */
+        get: operations["get_file"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete an uploaded file.
+         * @description Executions that have not got it yet end with `file_missing`.
+         *
+         *     Needs the scope `files:write`.
+         */
+        delete: operations["delete_file"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/files/{id}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Send bytes of a file, from `offset_bytes` on.
+         * @description What has arrived stays, also if the request is interrupted. 409 `wrong_offset` names where the upload continues. When all bytes are there, the server checks the SHA-256; with another one, the upload is deleted.
+         *
+         *     Needs the scope `files:write`.
+         */
+        put: operations["send_file"];
         post?: never;
         delete?: never;
         options?: never;
@@ -4611,7 +4741,8 @@ export interface components {
              */
             skipped_count: number;
             /**
-             * @description `wanted`: the agent has reported nothing about this version. `downloading`, `installed`, `failed`.
+             * @description `wanted`: the agent has reported nothing about this version. `downloading`, `installed`, `failed`. `held`: the
+             *     server does not send it; `error` says why.
              * @example installed
              */
             state: string;
@@ -4849,6 +4980,9 @@ export interface components {
         CertificateState: "valid" | "due" | "expiring" | "expired" | "revoked";
         /** @description What clients must show, and how many certificates are in each state. */
         CertificatesStatusView: {
+            /** @description The name of the server's authority; `null` if it has none. */
+            authority?: string | null;
+            authority_expires_at?: components["schemas"]["Timestamp"] | null;
             /**
              * Format: int64
              * @description Two thirds of their time have passed.
@@ -4867,6 +5001,10 @@ export interface components {
             required_of: components["schemas"]["CertificatePolicy"];
             /** Format: int64 */
             revoked_count: number;
+            /** @description How far the rollover to another authority is. */
+            rollover: components["schemas"]["RolloverState"];
+            server_expires_at?: components["schemas"]["Timestamp"] | null;
+            server_renew_at?: components["schemas"]["Timestamp"] | null;
             /** Format: int64 */
             valid_count: number;
         };
@@ -5311,7 +5449,10 @@ export interface components {
             /** @description 1 to 128 of letters, digits, `.`, `_`, `-`, without a dot at the start. It never changes, because publishers sign it. */
             name: string;
             parameters?: components["schemas"]["ScriptParameterView"][];
-            /** @description A `requirements.txt` with the packages that a script in Python needs: at most 16 KiB. */
+            /**
+             * @description The packages that a script needs: a `requirements.txt` for `python`, or a `package.json` for `node`. At most
+             *     16 KiB.
+             */
             requirements?: string | null;
             tags?: components["schemas"]["Tag"][] | null;
             /** @description How long an execution may run: at most 7 days, default 1 h. A request can shorten it. */
@@ -5617,6 +5758,57 @@ export interface components {
         FieldErrorCode: "required" | "invalid" | "too_small" | "too_large" | "too_many" | "unknown_field" | "unknown_value" | "conflict";
         /** @description The limit that a value violates. */
         FieldLimit: number | string;
+        /** @description A file to upload. */
+        FileBody: {
+            /** @description Size of the whole file, at most 1 GiB. */
+            bytes: number;
+            /** @description For people. */
+            name: string;
+            /** @description Hex SHA-256 of the whole file. */
+            sha256: string;
+        };
+        /**
+         * Format: uuid
+         * @description A file that was uploaded to be pushed to hosts.
+         */
+        FileId: string;
+        /** @description A file that is pushed to hosts, or pulled from them. */
+        FileTransferBody: {
+            /** @description Its size. Added by the server. */
+            bytes?: number | null;
+            /** @description Permissions of a pushed file: three octal digits. Without, those of the file that it replaces, or 644. */
+            mode?: string | null;
+            /** @description The user that a pushed file belongs to. */
+            owner?: string | null;
+            /** @description The full path on the host, in a folder that its policy lists. */
+            path: string;
+            /** @description For a push: hex SHA-256 of a file that was uploaded. */
+            sha256?: string | null;
+        };
+        /** @description A file that can be pushed to hosts once all of its bytes are there. */
+        FileView: {
+            /**
+             * Format: int64
+             * @description Size of the whole file.
+             */
+            bytes: number;
+            created_at: components["schemas"]["Timestamp"];
+            created_by: components["schemas"]["PrincipalId"];
+            /** @description When it is deleted, unless it is used again. */
+            expires_at: components["schemas"]["Timestamp"];
+            id: components["schemas"]["FileId"];
+            /** @description True once all bytes are there and have the SHA-256. */
+            is_complete: boolean;
+            /** @example app.conf */
+            name: string;
+            /**
+             * Format: int64
+             * @description Bytes that are there. The upload continues after them.
+             */
+            received_bytes: number;
+            /** @description Hex SHA-256 of the whole file. */
+            sha256: string;
+        };
         /**
          * Format: uuid
          * @description A due time of a schedule, and what the server did about it.
@@ -5960,6 +6152,7 @@ export interface components {
              *     starts when its hold is lifted.
              */
             expires_in_ms?: number | null;
+            file?: components["schemas"]["FileTransferBody"] | null;
             /**
              * @description Of the executions that name the same lock on one agent, one runs at a time: 1 to 64 letters, digits,
              *     `.`, `_` and `-`.
@@ -6062,6 +6255,7 @@ export interface components {
              *     ended.
              */
             explanation?: string | null;
+            file?: components["schemas"]["FileTransferBody"] | null;
             finished_at?: components["schemas"]["Timestamp"] | null;
             /** @description Why its rollout is halted, and what to do. */
             halt_reason?: string | null;
@@ -6171,7 +6365,7 @@ export interface components {
             /** @example disk-report */
             name: string;
             parameters: components["schemas"]["ScriptParameterView"][];
-            /** @description A `requirements.txt`. */
+            /** @description A `requirements.txt` or a `package.json`. */
             requirements?: string | null;
             /** @description Hex SHA-256 of the text. */
             sha256: string;
@@ -6453,6 +6647,12 @@ export interface components {
             next_cursor: string | null;
         };
         /** @description One page of a list. */
+        PageView_FileView: {
+            items: components["schemas"]["FileView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
         PageView_FireView: {
             items: components["schemas"]["FireView"][];
             /** @description Pass it as `cursor` for the next page; `null` on the last. */
@@ -6582,7 +6782,7 @@ export interface components {
          * @description What a value must be.
          * @enum {string}
          */
-        ParameterType: "string" | "integer" | "boolean" | "choice" | "secret";
+        ParameterType: "string" | "integer" | "boolean" | "choice" | "secret" | "file";
         /** @description What a browser needs to use a passkey with `navigator.credentials.get`. */
         PasskeyChallengeView: {
             /** @description For `POST /api/auth/passkey` or `POST /api/auth/confirm`, once. */
@@ -6790,6 +6990,11 @@ export interface components {
             /** @description Processor architecture in Rust's notation: `x86_64`, `aarch64`. */
             arch?: string | null;
             /**
+             * Format: uuid
+             * @description Full: the id of the last `authorities` that the agent has stored.
+             */
+            authorities_id?: string | null;
+            /**
              * @description Names of the commands that the agent supports; unknown names are ignored.
              * @default []
              */
@@ -6826,6 +7031,11 @@ export interface components {
              *     nothing more, as in the last session of a host that leaves the fleet.
              */
             max_executions?: number | null;
+            /**
+             * @description Full: the name that the host's owner chose at the installation. Counts only when the agent enrols, and
+             *     as a name that the host reports.
+             */
+            name?: string | null;
             /** @default  */
             os?: string;
             /**
@@ -6845,6 +7055,11 @@ export interface components {
             protocol?: number | null;
             /** @description Full: the public half of the agent's key pair, base64. */
             public_key?: string | null;
+            /**
+             * @description Full: the tags that the host's owner chose at the installation. They count only when the agent enrols,
+             *     and only if its key trusts its holders.
+             */
+            tags?: string[];
             /**
              * @description Full: the ticket of `registered`, by which a server that was restored from a backup
              *     recognises an id that it issued.
@@ -7108,6 +7323,47 @@ export interface components {
             wave_count: number;
             wave_ended_at?: components["schemas"]["Timestamp"] | null;
         };
+        /**
+         * @description A step of a rollover.
+         * @enum {string}
+         */
+        RolloverAction: "announce" | "switch" | "retire" | "abort";
+        /**
+         * @description How far a rollover is.
+         * @enum {string}
+         */
+        RolloverState: "none" | "announced" | "switched";
+        /** @description How far the rollover is, and who has not stored the new authority. */
+        RolloverView: {
+            /** @description Agents that have not stored the new authority: those online first, then those seen last. At most 100. */
+            agents: components["schemas"]["UnconfirmedAgentView"][];
+            /** @description The authority that signs now. */
+            authority: string;
+            authority_expires_at: components["schemas"]["Timestamp"];
+            changed_at?: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: int64
+             * @description Agents that have stored the new authority.
+             */
+            confirmed_count: number;
+            /**
+             * Format: int64
+             * @description Certificates of people and programs that end when the former authority is retired.
+             */
+            earlier_certificate_count: number;
+            /**
+             * Format: int64
+             * @description Agents that are offline and have not. They would be stranded if the former authority were retired now.
+             *     Without a rollover: that are offline.
+             */
+            offline_unconfirmed_count: number;
+            /**
+             * Format: int64
+             * @description Agents that are online and have not. Without a rollover: that are online.
+             */
+            online_unconfirmed_count: number;
+            state: components["schemas"]["RolloverState"];
+        };
         RotateApiKey: {
             /**
              * @description How long the old secret stays valid beside the new one, at most seven days. With 0 it becomes
@@ -7262,7 +7518,7 @@ export interface components {
          * @description One right of an API key.
          * @enum {string}
          */
-        Scope: "agents:read" | "agents:write" | "agents:manage" | "agent_keys:read" | "agent_keys:write" | "commands:read" | "commands:run" | "commands:shell" | "commands:manage" | "approvals:decide" | "approvals:manage" | "api_keys:read" | "api_keys:write" | "audit:read" | "schedules:read" | "schedules:write" | "scripts:read" | "scripts:write" | "members:read" | "members:write" | "webhooks:write" | "integrations:read" | "integrations:write" | "tenant:manage" | "metrics:read" | "releases:manage" | "tenants:manage";
+        Scope: "agents:read" | "agents:write" | "agents:manage" | "agent_keys:read" | "agent_keys:write" | "commands:read" | "commands:run" | "commands:shell" | "commands:manage" | "approvals:decide" | "approvals:manage" | "api_keys:read" | "api_keys:write" | "audit:read" | "schedules:read" | "schedules:write" | "scripts:read" | "scripts:write" | "files:read" | "files:write" | "members:read" | "members:write" | "webhooks:write" | "integrations:read" | "integrations:write" | "tenant:manage" | "metrics:read" | "releases:manage" | "tenants:manage";
         /** @description One script that may be run. */
         Script: {
             /** @description Arguments after the path, passed unchanged. */
@@ -7336,7 +7592,10 @@ export interface components {
             /** @description Why it was saved. */
             message?: string | null;
             parameters?: components["schemas"]["ScriptParameterView"][];
-            /** @description A `requirements.txt` with the packages that a script in Python needs: at most 16 KiB. */
+            /**
+             * @description The packages that a script needs: a `requirements.txt` for `python`, or a `package.json` for `node`. At most
+             *     16 KiB.
+             */
             requirements?: string | null;
             /** @description How long an execution may run: at most 7 days, default 1 h. A request can shorten it. */
             timeout_ms?: number | null;
@@ -7361,7 +7620,7 @@ export interface components {
             is_current: boolean;
             message: string;
             parameters: components["schemas"]["ScriptParameterView"][];
-            /** @description A `requirements.txt`. */
+            /** @description A `requirements.txt` or a `package.json`. */
             requirements?: string | null;
             /** @description Hex SHA-256 of the text. */
             sha256: string;
@@ -7642,6 +7901,12 @@ export interface components {
             /** @description How long this step may run: at most 7 days, default 1 h, and never longer than all steps together. */
             timeout_ms?: number | null;
         };
+        /** @description A step of the rollover. */
+        StepRollover: {
+            action: components["schemas"]["RolloverAction"];
+            /** @description Also if agents have not stored the new authority. */
+            force?: boolean;
+        };
         /** @description A step of an execution. */
         StepView: {
             argv?: string[] | null;
@@ -7846,6 +8111,19 @@ export interface components {
             last_outcome?: components["schemas"]["CallOutcome"] | null;
             last_outcome_at?: components["schemas"]["Timestamp"] | null;
             last_state?: components["schemas"]["CommandState"] | null;
+        };
+        /** @description An agent that has not stored the new authority. */
+        UnconfirmedAgentView: {
+            agent_id: components["schemas"]["AgentId"];
+            /**
+             * @description It stores the new authority when it is online. False for an agent without a CA file, of an earlier version, or
+             *     that is not connected with TLS: give it the new authority yourself.
+             */
+            can_follow: boolean;
+            is_online: boolean;
+            last_seen_at: components["schemas"]["Timestamp"];
+            name: string;
+            tenant_id: components["schemas"]["TenantId"];
         };
         UpdateAgent: {
             name?: components["schemas"]["Name"] | null;
@@ -8649,17 +8927,18 @@ export interface operations {
                      *             "releases",
                      *             "library",
                      *             "packages",
+                     *             "files",
                      *             "steps",
                      *             "assignments",
                      *             "client_certificates"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:7JdUlMUj3y65YA/qhhgl6DpAG6wSdjVh0TggM5hOx18",
+                     *           "fingerprint": "SHA256:5iUp5x7TRpDSyT4SXNAA5iosNPhScMtbS1NSu52cNko",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000047",
+                     *           "key_id": "01900000-0000-7000-8000-000000000048",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -8668,7 +8947,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=",
+                     *           "public_key": "rKsx0qqz6Zsl2xdV9ul22KZcmpuJc3cwl+QAuKJnGVw=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -8796,17 +9075,18 @@ export interface operations {
                      *             "releases",
                      *             "library",
                      *             "packages",
+                     *             "files",
                      *             "steps",
                      *             "assignments",
                      *             "client_certificates"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:7JdUlMUj3y65YA/qhhgl6DpAG6wSdjVh0TggM5hOx18",
+                     *           "fingerprint": "SHA256:5iUp5x7TRpDSyT4SXNAA5iosNPhScMtbS1NSu52cNko",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000047",
+                     *           "key_id": "01900000-0000-7000-8000-000000000048",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -8815,7 +9095,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=",
+                     *           "public_key": "rKsx0qqz6Zsl2xdV9ul22KZcmpuJc3cwl+QAuKJnGVw=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -9096,6 +9376,89 @@ export interface operations {
             };
         };
     };
+    download_pushed_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description SHA-256 of the file, in hex. */
+                sha256: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description A range of the file. */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key does not have the scope that this operation needs. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     post_heartbeat: {
         parameters: {
             query?: never;
@@ -9264,7 +9627,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000047",
+                     *           "id": "01900000-0000-7000-8000-000000000048",
                      *           "max_agents": 1,
                      *           "name": "a key",
                      *           "permissions": [
@@ -10007,7 +10370,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000118",
+                     *       "command_id": "01900000-0000-7000-8000-000000000120",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -10271,7 +10634,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description SHA-256 of the archive, in hex. */
+                /** @description SHA-256 of the file, in hex. */
                 sha256: string;
             };
             cookie?: never;
@@ -10372,11 +10735,11 @@ export interface operations {
                      *       "commands": [
                      *         {
                      *           "command": "execute",
-                     *           "command_id": "01900000-0000-7000-8000-000000000057",
+                     *           "command_id": "01900000-0000-7000-8000-000000000059",
                      *           "data": {
                      *             "script": "deploy"
                      *           },
-                     *           "request_id": "01900000-0000-7000-8000-000000000119",
+                     *           "request_id": "01900000-0000-7000-8000-000000000121",
                      *           "start_within_ms": 86400000,
                      *           "timestamp": "2026-01-31T12:00:00.000Z",
                      *           "type": "command"
@@ -10506,17 +10869,18 @@ export interface operations {
                      *         "releases",
                      *         "library",
                      *         "packages",
+                     *         "files",
                      *         "steps",
                      *         "assignments",
                      *         "client_certificates"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:7JdUlMUj3y65YA/qhhgl6DpAG6wSdjVh0TggM5hOx18",
+                     *       "fingerprint": "SHA256:5iUp5x7TRpDSyT4SXNAA5iosNPhScMtbS1NSu52cNko",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000047",
+                     *       "key_id": "01900000-0000-7000-8000-000000000048",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "matched_by": "given_name",
@@ -10526,7 +10890,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=",
+                     *       "public_key": "rKsx0qqz6Zsl2xdV9ul22KZcmpuJc3cwl+QAuKJnGVw=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -10632,7 +10996,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "command_id": "01900000-0000-7000-8000-000000000057",
+                 *       "command_id": "01900000-0000-7000-8000-000000000059",
                  *       "result": {
                  *         "data": {},
                  *         "success": true
@@ -10801,17 +11165,18 @@ export interface operations {
                      *         "releases",
                      *         "library",
                      *         "packages",
+                     *         "files",
                      *         "steps",
                      *         "assignments",
                      *         "client_certificates"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:7JdUlMUj3y65YA/qhhgl6DpAG6wSdjVh0TggM5hOx18",
+                     *       "fingerprint": "SHA256:5iUp5x7TRpDSyT4SXNAA5iosNPhScMtbS1NSu52cNko",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000047",
+                     *       "key_id": "01900000-0000-7000-8000-000000000048",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -10820,7 +11185,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=",
+                     *       "public_key": "rKsx0qqz6Zsl2xdV9ul22KZcmpuJc3cwl+QAuKJnGVw=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -11010,17 +11375,18 @@ export interface operations {
                      *         "releases",
                      *         "library",
                      *         "packages",
+                     *         "files",
                      *         "steps",
                      *         "assignments",
                      *         "client_certificates"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:7JdUlMUj3y65YA/qhhgl6DpAG6wSdjVh0TggM5hOx18",
+                     *       "fingerprint": "SHA256:5iUp5x7TRpDSyT4SXNAA5iosNPhScMtbS1NSu52cNko",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000047",
+                     *       "key_id": "01900000-0000-7000-8000-000000000048",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -11029,7 +11395,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=",
+                     *       "public_key": "rKsx0qqz6Zsl2xdV9ul22KZcmpuJc3cwl+QAuKJnGVw=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -11489,13 +11855,13 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000054",
+                     *           "id": "01900000-0000-7000-8000-000000000056",
                      *           "kind": "online"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000055",
+                     *           "id": "01900000-0000-7000-8000-000000000057",
                      *           "kind": "enrolled"
                      *         }
                      *       ],
@@ -11707,7 +12073,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000117",
+                     *       "command_id": "01900000-0000-7000-8000-000000000119",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -12749,7 +13115,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "3cdcdae0f861624d43f01c6c56e97b583a82da96510b618d452d82e2e237abec",
+                     *           "agents_sha256": "392797c586a8d2994aec97f5f8e91e0262c6c48a98b64ff0d017daf1dbc54d77",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -12777,7 +13143,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "8180ffce71f04ca3d7ad4c32a45d3cacafd5b17a64d63bacf05606159607aac8",
+                     *           "script_sha256": "2c2ccc650b85cecc63d5e8bac1ebb004a53acf3629b57433e37af25f40da3891",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -13168,7 +13534,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "3cdcdae0f861624d43f01c6c56e97b583a82da96510b618d452d82e2e237abec",
+                     *       "agents_sha256": "392797c586a8d2994aec97f5f8e91e0262c6c48a98b64ff0d017daf1dbc54d77",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -13202,7 +13568,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "8180ffce71f04ca3d7ad4c32a45d3cacafd5b17a64d63bacf05606159607aac8",
+                     *       "script_sha256": "2c2ccc650b85cecc63d5e8bac1ebb004a53acf3629b57433e37af25f40da3891",
                      *       "state": "pending"
                      *     }
                      */
@@ -13298,7 +13664,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "3cdcdae0f861624d43f01c6c56e97b583a82da96510b618d452d82e2e237abec",
+                     *       "agents_sha256": "392797c586a8d2994aec97f5f8e91e0262c6c48a98b64ff0d017daf1dbc54d77",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -13332,7 +13698,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "8180ffce71f04ca3d7ad4c32a45d3cacafd5b17a64d63bacf05606159607aac8",
+                     *       "script_sha256": "2c2ccc650b85cecc63d5e8bac1ebb004a53acf3629b57433e37af25f40da3891",
                      *       "state": "approved"
                      *     }
                      */
@@ -13473,13 +13839,13 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "3cdcdae0f861624d43f01c6c56e97b583a82da96510b618d452d82e2e237abec",
+                     *       "agents_sha256": "392797c586a8d2994aec97f5f8e91e0262c6c48a98b64ff0d017daf1dbc54d77",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000009",
-                     *           "command_id": "01900000-0000-7000-8000-000000000121"
+                     *           "command_id": "01900000-0000-7000-8000-000000000123"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -13496,8 +13862,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000122",
-                     *       "job_id": "01900000-0000-7000-8000-000000000123",
+                     *       "id": "01900000-0000-7000-8000-000000000124",
+                     *       "job_id": "01900000-0000-7000-8000-000000000125",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -13507,7 +13873,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "8180ffce71f04ca3d7ad4c32a45d3cacafd5b17a64d63bacf05606159607aac8",
+                     *       "script_sha256": "2c2ccc650b85cecc63d5e8bac1ebb004a53acf3629b57433e37af25f40da3891",
                      *       "state": "refused"
                      *     }
                      */
@@ -14332,8 +14698,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000042",
-                     *           "link": 105,
+                     *           "id": "01900000-0000-7000-8000-000000000043",
+                     *           "link": 107,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000003",
@@ -14352,11 +14718,11 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000056",
-                     *           "link": 104,
+                     *           "id": "01900000-0000-7000-8000-000000000058",
+                     *           "link": 106,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000057",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000059",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -14382,11 +14748,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000058",
-                     *           "link": 103,
+                     *           "id": "01900000-0000-7000-8000-000000000060",
+                     *           "link": 105,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000059",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000061",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -14397,14 +14763,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "c50c3206e99a3a684ceeb806f3d8df035c82089c12654f79953c15537059bce2",
-                     *             "old": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92"
+                     *             "new": "cf0056c67817dfcad95f90ecd3e97976cc86764828ff5e42245ff67dab2344c8",
+                     *             "old": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000060",
-                     *           "link": 102,
+                     *           "id": "01900000-0000-7000-8000-000000000062",
+                     *           "link": 104,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000061",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000063",
                      *           "subject_kind": "release_key_change",
                      *           "subject_name": null
                      *         },
@@ -14417,11 +14783,11 @@ export interface operations {
                      *           "detail": {
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000062",
-                     *           "link": 101,
+                     *           "id": "01900000-0000-7000-8000-000000000064",
+                     *           "link": 103,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -14443,11 +14809,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000063",
-                     *           "link": 100,
+                     *           "id": "01900000-0000-7000-8000-000000000065",
+                     *           "link": 102,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000064",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000066",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -14458,11 +14824,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000065",
-                     *           "link": 99,
+                     *           "id": "01900000-0000-7000-8000-000000000067",
+                     *           "link": 101,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -14477,11 +14843,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000066",
-                     *           "link": 98,
+                     *           "id": "01900000-0000-7000-8000-000000000068",
+                     *           "link": 100,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -14496,11 +14862,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "paused"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000067",
-                     *           "link": 97,
+                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "link": 99,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -14515,11 +14881,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000068",
-                     *           "link": 96,
+                     *           "id": "01900000-0000-7000-8000-000000000070",
+                     *           "link": 98,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -14534,11 +14900,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000069",
-                     *           "link": 95,
+                     *           "id": "01900000-0000-7000-8000-000000000071",
+                     *           "link": 97,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -14549,14 +14915,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
+                     *             "key": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000070",
-                     *           "link": 94,
+                     *           "id": "01900000-0000-7000-8000-000000000072",
+                     *           "link": 96,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -14569,14 +14935,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "1be1b60e474255b328c5ae0829ed7037236e0de7fba6d66f3018a6f989834c56",
+                     *             "sha256": "9a424c590cff48f1792b90287e4f24b5194a5f9316f8172baef59d9b9eb319f0",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000071",
-                     *           "link": 93,
+                     *           "id": "01900000-0000-7000-8000-000000000073",
+                     *           "link": 95,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -14589,14 +14955,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "538872881d9718cf7388b5da5eb84f93180d40998a88ae578842afcbea86456b",
+                     *             "sha256": "8e757118e5eeabf70b44c67be6b94f87c22664fba8725bb21b71889b5c647862",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000072",
-                     *           "link": 92,
+                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "link": 94,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -14607,14 +14973,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
+                     *             "key": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000073",
-                     *           "link": 91,
+                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "link": 93,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -14625,8 +14991,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000041",
-                     *           "link": 90,
+                     *           "id": "01900000-0000-7000-8000-000000000042",
+                     *           "link": 92,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000007",
@@ -14644,8 +15010,8 @@ export interface operations {
                      *             "from": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
                      *             "replaced_agent": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000074",
-                     *           "link": 89,
+                     *           "id": "01900000-0000-7000-8000-000000000076",
+                     *           "link": 91,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000007",
@@ -14670,8 +15036,8 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000075",
-                     *           "link": 88,
+                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "link": 90,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000008",
@@ -14685,8 +15051,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000076",
-                     *           "link": 87,
+                     *           "id": "01900000-0000-7000-8000-000000000078",
+                     *           "link": 89,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000015",
@@ -14705,8 +15071,8 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000077",
-                     *           "link": 86,
+                     *           "id": "01900000-0000-7000-8000-000000000079",
+                     *           "link": 88,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000015",
@@ -14726,11 +15092,11 @@ export interface operations {
                      *             "retry_of": "01900000-0000-7000-8000-000000000014",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000078",
-                     *           "link": 85,
+                     *           "id": "01900000-0000-7000-8000-000000000080",
+                     *           "link": 87,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000079",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000081",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -14741,8 +15107,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000080",
-                     *           "link": 84,
+                     *           "id": "01900000-0000-7000-8000-000000000082",
+                     *           "link": 86,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000014",
@@ -14761,8 +15127,8 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000081",
-                     *           "link": 83,
+                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "link": 85,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000014",
@@ -14776,8 +15142,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000082",
-                     *           "link": 82,
+                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "link": 84,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000017",
@@ -14796,8 +15162,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000083",
-                     *           "link": 81,
+                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "link": 83,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000017",
@@ -14811,8 +15177,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000084",
-                     *           "link": 80,
+                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -14826,8 +15192,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000085",
-                     *           "link": 79,
+                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -14841,8 +15207,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000086",
-                     *           "link": 78,
+                     *           "id": "01900000-0000-7000-8000-000000000088",
+                     *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -14861,8 +15227,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000087",
-                     *           "link": 77,
+                     *           "id": "01900000-0000-7000-8000-000000000089",
+                     *           "link": 79,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -14887,11 +15253,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000088",
-                     *           "link": 76,
+                     *           "id": "01900000-0000-7000-8000-000000000090",
+                     *           "link": 78,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000089",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000091",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -14907,11 +15273,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000043",
-                     *           "link": 75,
+                     *           "id": "01900000-0000-7000-8000-000000000044",
+                     *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000044",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000045",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -14922,11 +15288,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000090",
-                     *           "link": 74,
+                     *           "id": "01900000-0000-7000-8000-000000000092",
+                     *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -14939,11 +15305,11 @@ export interface operations {
                      *           "detail": {
                      *             "host": "hooks.invalid"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000091",
-                     *           "link": 73,
+                     *           "id": "01900000-0000-7000-8000-000000000093",
+                     *           "link": 75,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -14964,11 +15330,11 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000092",
-                     *           "link": 72,
+                     *           "id": "01900000-0000-7000-8000-000000000094",
+                     *           "link": 74,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -14989,11 +15355,11 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000093",
-                     *           "link": 71,
+                     *           "id": "01900000-0000-7000-8000-000000000095",
+                     *           "link": 73,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -15004,11 +15370,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000094",
-                     *           "link": 70,
+                     *           "id": "01900000-0000-7000-8000-000000000096",
+                     *           "link": 72,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000095",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000097",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -15019,13 +15385,13 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000096"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000098"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000097",
-                     *           "link": 69,
+                     *           "id": "01900000-0000-7000-8000-000000000099",
+                     *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000095",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000097",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -15041,11 +15407,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000098",
-                     *           "link": 68,
+                     *           "id": "01900000-0000-7000-8000-000000000100",
+                     *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000099",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000101",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -15064,11 +15430,11 @@ export interface operations {
                      *             "kind": "webhook",
                      *             "name": "receiver"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000100",
-                     *           "link": 67,
+                     *           "id": "01900000-0000-7000-8000-000000000102",
+                     *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000095",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000097",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -15079,11 +15445,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000101",
-                     *           "link": 66,
+                     *           "id": "01900000-0000-7000-8000-000000000103",
+                     *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -15099,11 +15465,11 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000102",
-                     *           "link": 65,
+                     *           "id": "01900000-0000-7000-8000-000000000104",
+                     *           "link": 67,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -15114,14 +15480,14 @@ export interface operations {
                      *           "actor_name": null,
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000038",
-                     *             "job_id": "01900000-0000-7000-8000-000000000039"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000039",
+                     *             "job_id": "01900000-0000-7000-8000-000000000040"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000103",
-                     *           "link": 64,
+                     *           "id": "01900000-0000-7000-8000-000000000105",
+                     *           "link": 66,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -15137,11 +15503,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000104",
-                     *           "link": 63,
+                     *           "id": "01900000-0000-7000-8000-000000000106",
+                     *           "link": 65,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000039",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -15157,11 +15523,11 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000105",
-                     *           "link": 62,
+                     *           "id": "01900000-0000-7000-8000-000000000107",
+                     *           "link": 64,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -15177,11 +15543,11 @@ export interface operations {
                      *             "name": "deploys",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000106",
-                     *           "link": 61,
+                     *           "id": "01900000-0000-7000-8000-000000000108",
+                     *           "link": 63,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -15195,11 +15561,11 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000107",
-                     *           "link": 60,
+                     *           "id": "01900000-0000-7000-8000-000000000109",
+                     *           "link": 62,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000037",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -15214,11 +15580,11 @@ export interface operations {
                      *             "sha256": "96799316190d2f7cd4ebbc24f6735d8c34dc8920847678bb109cdee0a4561a85",
                      *             "version": "1.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000108",
-                     *           "link": 59,
+                     *           "id": "01900000-0000-7000-8000-000000000110",
+                     *           "link": 61,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000109",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000111",
                      *           "subject_kind": "package",
                      *           "subject_name": null
                      *         },
@@ -15229,11 +15595,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000110",
-                     *           "link": 58,
+                     *           "id": "01900000-0000-7000-8000-000000000112",
+                     *           "link": 60,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000111",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000113",
                      *           "subject_kind": "assignment",
                      *           "subject_name": null
                      *         },
@@ -15247,11 +15613,11 @@ export interface operations {
                      *             "agent_count": 1,
                      *             "name": "proxy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000112",
-                     *           "link": 57,
+                     *           "id": "01900000-0000-7000-8000-000000000114",
+                     *           "link": 59,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000111",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000113",
                      *           "subject_kind": "assignment",
                      *           "subject_name": null
                      *         },
@@ -15265,16 +15631,16 @@ export interface operations {
                      *             "agent_count": 1,
                      *             "name": "proxy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000113",
-                     *           "link": 56,
+                     *           "id": "01900000-0000-7000-8000-000000000115",
+                     *           "link": 58,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000111",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000113",
                      *           "subject_kind": "assignment",
                      *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "56.01a20af4-cd81-77cc-a54f-4e9396ab3392"
+                     *       "next_cursor": "58.01a20ba9-fbfd-77bf-a0b5-ca0ea88f0b04"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -15383,10 +15749,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"QyQdp+EfpiMP6YjGngWK9pGbtpONVYde8QAJgwF0cFw=","is_complete":false}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000041","link":90,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000007","subject_name":"fake","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":105,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"105.01a20af4-e681-70b6-91fb-36fffeb1aee5"}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"f1llFtJpbs6t48I5muFUA1fXLH8I63VL6D8z+ga1lD0=","is_complete":false}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":92,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000007","subject_name":"fake","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000043","link":107,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"end","position":"107.01a20baa-1682-758d-a495-b3fe9e9f0a39"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -15467,10 +15833,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "3c87c8778fa4f21ed694d62086b959221d8348ce7aa2e1a2ea1399181888e8b0",
-                     *       "number": 105,
-                     *       "public_key": "QyQdp+EfpiMP6YjGngWK9pGbtpONVYde8QAJgwF0cFw=",
-                     *       "signature": "6/5QEroze3D0NSJWqrIwlQZ7zMXLveOlk5qQkCKJuh+iRz1V4NT10af+aQ2yEuy0nBt0nPNUciZ+ifA3FkAEDw==",
+                     *       "hash": "dc2d4684363a9807ce586a81ec9d19cb362ffa12b7f4b45f77dceda6836b881b",
+                     *       "number": 107,
+                     *       "public_key": "f1llFtJpbs6t48I5muFUA1fXLH8I63VL6D8z+ga1lD0=",
+                     *       "signature": "cDJtIexIEwcqGhPbLwyzNcG4SpKSVwcetgc6CXSQVKqKizKTQqDl02tBAFq9EKin1Z7ZHRC4JFgJaB/OYXgQBA==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -15655,19 +16021,19 @@ export interface operations {
                     /**
                      * @example {
                      *       "after": 0,
-                     *       "entry_count": 105,
+                     *       "entry_count": 107,
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "3c87c8778fa4f21ed694d62086b959221d8348ce7aa2e1a2ea1399181888e8b0",
-                     *         "number": 105,
-                     *         "public_key": "QyQdp+EfpiMP6YjGngWK9pGbtpONVYde8QAJgwF0cFw=",
-                     *         "signature": "6/5QEroze3D0NSJWqrIwlQZ7zMXLveOlk5qQkCKJuh+iRz1V4NT10af+aQ2yEuy0nBt0nPNUciZ+ifA3FkAEDw==",
+                     *         "hash": "dc2d4684363a9807ce586a81ec9d19cb362ffa12b7f4b45f77dceda6836b881b",
+                     *         "number": 107,
+                     *         "public_key": "f1llFtJpbs6t48I5muFUA1fXLH8I63VL6D8z+ga1lD0=",
+                     *         "signature": "cDJtIexIEwcqGhPbLwyzNcG4SpKSVwcetgc6CXSQVKqKizKTQqDl02tBAFq9EKin1Z7ZHRC4JFgJaB/OYXgQBA==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
-                     *       "last_link": 105,
-                     *       "link_count": 105,
+                     *       "last_link": 107,
+                     *       "link_count": 107,
                      *       "next_after": null
                      *     }
                      */
@@ -16348,7 +16714,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000034",
+                     *         "id": "01900000-0000-7000-8000-000000000035",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -16356,7 +16722,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000120"
+                     *       "session_id": "01900000-0000-7000-8000-000000000122"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -16481,7 +16847,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000034",
+                     *         "id": "01900000-0000-7000-8000-000000000035",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -16489,7 +16855,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000051"
+                     *       "session_id": "01900000-0000-7000-8000-000000000052"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -16595,8 +16961,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_ATAPs0YiYIIHBDBMHv_0U22IEMkMVltuw5iuTmoSUkNVX0zfAG_kXdcIidxyRGhJ1T-LYtFeszv8hoY59D6rbWHzK2L4DkHeEwWa6oIztIkQjQO9z9NDn6gJXQc2xHjq1hkSXlzW7JShHYEFjdOJn3P6ykpZQURnmNUQ35HF1F0Nyb5aEglnA_JNx41M1eV7_VoBc4CldGLj28yl7lYf0aQQzCAy8pna6stHukKQH6rPTkVQGeDcnw_BMlzjnQLrAoi7mXuSPOjzsC3JcFHhZRcIGLr7h3X-b15HNS-IrmnQIq-JR1-DwIul5IgYUSYDQ-MXG3n9yVB0Vd0Rtemi8KYs8UED3833uIx0s7hXfFoQf9W_VSJa2ox0Udmhkae34UieSKh70hhG-9sExK4_AmJnmLPH_EBDloWJXznwm_iVxyye5EPVbAaLqQev37NZYoWPQIgk6UiNq3qRgkj6ThyFzCcgo8E",
-                 *       "code": "814153"
+                 *       "challenge": "mst_challenge_AYsGzQ8oIBmaq-YvPuFGQikBpR_c0XSMrND3HOdfLXyCDKu49xHBZEy4g5E-ZKJmIQfS206h90jf6TIEk4ih6CjpzwY_92fq3MwQTYMZ7zxOdP6Cvh-2lYXh0Nl-9jOFb02-mvEoCCxis4tFRh_oMNiwA652HQMdv85lJJieEHb3vcwgcrDHIffaLVRi9UqfqQe9dT38NTy1YYyno9a7OTzNPrFplu8aX_c3f9yxG-uBOEtMlie1yjGgk02fQzajEM99vHeEU4wOYyxdyMVQN6lQrOXOVUK00GVhzU0Kh1YB8C82l8X6wYPzNU1gKJjNu2eccV-paq7--jBYCHrx8-0UXGUODTZMB_VYeeHsyTS9h-JiV4QbJLs7hScPjDEIoY65NxIHDP508Mmjloi65tuezRtQVwM-NExMHAlBdZ88p3n3aQlPATs182TzW6lwcK3Vksq4RRlHgClZWg",
+                 *       "code": "761598"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -17168,11 +17534,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_ATAPs0YiYIIHPrINNO8esB0R-9baSzLcl5QL4A133_wZ2TjiVvaiZI2oX1CoxlKNYoiJF01YeeuN1hzd3B2oIn4DnXViY_qQ3VP0ZO2oqmbm-V1Hjn908Yk93-5NfUgSI_WY3g8Rqa5K8xJpsRCVJdjjA-C_Ci5yOQ71Pofp_nVlJgdfwvxVJpDoyL4is1UaO3D_IvIfZxALJJsXH0q37_5UPSsoYtTlY-LIImDIKuxk5_BOF9QU4cOxZI6N57WHraaoxMlgHerG0RdzZ41Z5YvXTKYQpKvwtbRqqGHwKHW0D8yoNftDRiAs4dJ8Z5T0hP-qTTVChlEXOVVzK_NkzRnyP9sQj49HDLbwDPhZEqrrMy_DLNMEzGy7SuZc-7CvhDKRV36vELdVp23isaWPQRov0aUyzwleiXeu",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJYLWYxSXFzeURrOXpUYUJRcGRWT3FlTHFsZzBEenVXcnpveVJqYkZhRFFnIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "bHkWcLu6aiieG4f3YEN0dvoETUxVL6ofClOdfGpcdEI",
-                 *         "signature": "MEUCIQC7UpXdwNl6SyYdW2gPU5HdPtkyuHVxzyGmDAV4PxWJNwIgM7BE1kTpe6mcGdAJqSFUs2s7cjqLxLBxFrEwuU-ZSFk",
-                 *         "user_handle": "AaIK9OgcdSetqrAm970tBw"
+                 *         "challenge": "mst_passkey_AYsGzQ8oIBmarvtEPHXfVFzv0uGUa90iyXVQd43yVBE96qxiFTcIFz0yVZAYo_bVmwg0Aa3OcdJOHNP0k42i0yYe7M-rrWZdqQtP4rJWIzVg4okLZwZtb93O-mMgHZCmo8WEpPmehhNJv5dUhb7xcTRsY-GnAJQEJT_FHpBgDk5zliRw2nrAMKAPaQmkPwqYk1-JJHezqiKR_5tye2TiPN-uxBkA1eQmypF_IH47YJFsy060fINAA2f1XhQcvETPqKrTTPEKcaOMGb0IZEt6X0SoREos3ut2tQw0-Inak2QY6OphOxWh8kv6GHENUzWMi2441ylG3Oq0O3fIPnISbH4VO5AQErDlrhXuxZ6oBI-keu0deh3VkoHagCYHPTKdIq4sPl266Taegh6-dO-DP12cGicqi2QCJAGO",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJqQzJmY19wcTFpS1h0Sk1vMFE1Q0Q0QmpmYWh0RnRxeVpWQmxxc0F3R3prIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "Fsu0DxqEcZYeDRPyBC9hbOOL7umH6ONt5qWvxo_f8oc",
+                 *         "signature": "MEYCIQDY1qyjucJDSFWXffrWB-9ZoiItlIaFftGOy7bNxSunzgIhALfZZrIiDZO9qK_XlYwLFJTgwVGWpz4aBGRNVrYW_OWI",
+                 *         "user_handle": "AaILqhlCdBWQAnl-orKDmw"
                  *       }
                  *     }
                  */
@@ -17201,7 +17567,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000127"
+                     *       "session_id": "01900000-0000-7000-8000-000000000129"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -17302,10 +17668,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_ATAPs0YiYIIHPrINNO8esB0R-9baSzLcl5QL4A133_wZ2TjiVvaiZI2oX1CoxlKNYoiJF01YeeuN1hzd3B2oIn4DnXViY_qQ3VP0ZO2oqmbm-V1Hjn908Yk93-5NfUgSI_WY3g8Rqa5K8xJpsRCVJdjjA-C_Ci5yOQ71Pofp_nVlJgdfwvxVJpDoyL4is1UaO3D_IvIfZxALJJsXH0q37_5UPSsoYtTlY-LIImDIKuxk5_BOF9QU4cOxZI6N57WHraaoxMlgHerG0RdzZ41Z5YvXTKYQpKvwtbRqqGHwKHW0D8yoNftDRiAs4dJ8Z5T0hP-qTTVChlEXOVVzK_NkzRnyP9sQj49HDLbwDPhZEqrrMy_DLNMEzGy7SuZc-7CvhDKRV36vELdVp23isaWPQRov0aUyzwleiXeu",
+                     *       "challenge": "mst_passkey_AYsGzQ8oIBmarvtEPHXfVFzv0uGUa90iyXVQd43yVBE96qxiFTcIFz0yVZAYo_bVmwg0Aa3OcdJOHNP0k42i0yYe7M-rrWZdqQtP4rJWIzVg4okLZwZtb93O-mMgHZCmo8WEpPmehhNJv5dUhb7xcTRsY-GnAJQEJT_FHpBgDk5zliRw2nrAMKAPaQmkPwqYk1-JJHezqiKR_5tye2TiPN-uxBkA1eQmypF_IH47YJFsy060fINAA2f1XhQcvETPqKrTTPEKcaOMGb0IZEt6X0SoREos3ut2tQw0-Inak2QY6OphOxWh8kv6GHENUzWMi2441ylG3Oq0O3fIPnISbH4VO5AQErDlrhXuxZ6oBI-keu0deh3VkoHagCYHPTKdIq4sPl266Taegh6-dO-DP12cGicqi2QCJAGO",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "X-f1IqsyDk9zTaBQpdVOqeLqlg0DzuWrzoyRjbFaDQg"
+                     *       "nonce": "jC2fc_pq1iKXtJMo0Q5CD4BjfahtFtqyZVBlqsAwGzk"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -17592,7 +17958,7 @@ export interface operations {
                      *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000051"
+                     *       "session_id": "01900000-0000-7000-8000-000000000052"
                      *     }
                      */
                     "application/json": components["schemas"]["TokensView"];
@@ -17708,7 +18074,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000124"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000126"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -17803,7 +18169,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000124"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000126"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -17819,7 +18185,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000124"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000126"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -17914,8 +18280,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "113654",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000124"
+                 *       "code": "216056",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000126"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -18062,7 +18428,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000034",
+                     *         "id": "01900000-0000-7000-8000-000000000035",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -18070,7 +18436,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000128"
+                     *       "session_id": "01900000-0000-7000-8000-000000000131"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -18942,7 +19308,214 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000053",
+                     *       "request_id": "01900000-0000-7000-8000-000000000055",
+                     *       "status": 409,
+                     *       "title": "Conflict",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_rollover: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How far the rollover is. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloverView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "no_certificates",
+                     *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
+                     *       "request_id": "01900000-0000-7000-8000-000000000054",
+                     *       "status": 409,
+                     *       "title": "Conflict",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    step_rollover: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "action": "announce"
+                 *     }
+                 */
+                "application/json": components["schemas"]["StepRollover"];
+            };
+        };
+        responses: {
+            /** @description How far the rollover is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloverView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "no_certificates",
+                     *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
+                     *       "request_id": "01900000-0000-7000-8000-000000000130",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -19019,12 +19592,17 @@ export interface operations {
                 content: {
                     /**
                      * @example {
+                     *       "authority": null,
+                     *       "authority_expires_at": null,
                      *       "due_count": 0,
                      *       "expired_count": 0,
                      *       "expiring_count": 0,
                      *       "is_issuing": false,
                      *       "required_of": "off",
                      *       "revoked_count": 0,
+                     *       "rollover": "none",
+                     *       "server_expires_at": null,
+                     *       "server_renew_at": null,
                      *       "valid_count": 0
                      *     }
                      */
@@ -19077,7 +19655,10 @@ export interface operations {
     };
     revoke_certificate: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Its holder, an API key or a person, may get another one within 24 hours without showing a valid one. */
+                allow_next?: boolean;
+            };
             header?: never;
             path: {
                 /** @description The id. */
@@ -19093,6 +19674,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
             };
             /** @description No key was sent, or the key is not valid. */
             401: {
@@ -19133,12 +19723,21 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000126",
+                     *       "request_id": "01900000-0000-7000-8000-000000000128",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
                      *     }
                      */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
@@ -19207,15 +19806,15 @@ export interface operations {
                      *           "error_code": "exit_code",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000046",
+                     *           "id": "01900000-0000-7000-8000-000000000047",
                      *           "is_held": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000048",
+                     *           "job_id": "01900000-0000-7000-8000-000000000049",
                      *           "late_result": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 4,
+                     *             "duration_ms": 9,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -19336,16 +19935,16 @@ export interface operations {
                      *       "error_code": "exit_code",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000046",
+                     *       "id": "01900000-0000-7000-8000-000000000047",
                      *       "is_held": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000048",
+                     *       "job_id": "01900000-0000-7000-8000-000000000049",
                      *       "late_result": null,
                      *       "output_bytes": 9,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 4,
+                     *         "duration_ms": 9,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -19761,7 +20360,7 @@ export interface operations {
                      *       "error_code": null,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000079",
+                     *       "id": "01900000-0000-7000-8000-000000000081",
                      *       "is_held": false,
                      *       "job_id": null,
                      *       "late_result": null,
@@ -20009,24 +20608,24 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 4,
+                     *           "duration_ms": 9,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000046",
+                     *           "id": "01900000-0000-7000-8000-000000000047",
                      *           "is_held": false,
                      *           "is_output_incomplete": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000048",
+                     *           "job_id": "01900000-0000-7000-8000-000000000049",
                      *           "late_result": null,
                      *           "lock": null,
                      *           "not_before": null,
                      *           "output_bytes": 9,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
-                     *           "request_id": "01900000-0000-7000-8000-000000000050",
+                     *           "request_id": "01900000-0000-7000-8000-000000000051",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "retried_as": null,
@@ -20141,31 +20740,31 @@ export interface operations {
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000046\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795480144867,\"ended_at_ms\":1795480144873},\"result\":{\"exit_code\":3,\"duration_ms\":4,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "DKmKi1IXjUitnPeu6m1OeYpGrV86IEJiN9h3xt87IylabFZeGlKPCpPIDbxFgJ+5fpof9jf1E6LNd70/lzJpBQ=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000047\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"rKsx0qqz6Zsl2xdV9ul22KZcmpuJc3cwl+QAuKJnGVw=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795492018453,\"ended_at_ms\":1795492018472},\"result\":{\"exit_code\":3,\"duration_ms\":9,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "Wkc7KWhrSxtvj6XUR8Lf+ilbu+TeRMyq76KAtK2i5QEQUziNCciWxZFITYIoUKaBNrENJ2CJNlNHrb67KmipCw=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 4,
+                     *       "duration_ms": 9,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000046",
+                     *       "id": "01900000-0000-7000-8000-000000000047",
                      *       "is_held": false,
                      *       "is_output_incomplete": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000048",
+                     *       "job_id": "01900000-0000-7000-8000-000000000049",
                      *       "late_result": null,
                      *       "lock": null,
                      *       "not_before": null,
                      *       "output_bytes": 9,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
-                     *       "request_id": "01900000-0000-7000-8000-000000000050",
+                     *       "request_id": "01900000-0000-7000-8000-000000000051",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "retried_as": null,
@@ -20671,6 +21270,538 @@ export interface operations {
             };
         };
     };
+    list_files: {
+        parameters: {
+            query?: {
+                /** @description Where the previous page ended. */
+                cursor?: string;
+                /** @description Items of a page: 1 to 500, default 50. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of files. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "bytes": 12,
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "expires_at": "2026-01-31T12:00:00.000Z",
+                     *           "id": "01900000-0000-7000-8000-000000000031",
+                     *           "is_complete": false,
+                     *           "name": "app.conf",
+                     *           "received_bytes": 0,
+                     *           "sha256": "40f64227c4531d0bf37c3fdcfcdf871fc6a7504aec05115bd6428ea9528bb621"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PageView_FileView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "bytes": 12,
+                 *       "name": "app.conf",
+                 *       "sha256": "40f64227c4531d0bf37c3fdcfcdf871fc6a7504aec05115bd6428ea9528bb621"
+                 *     }
+                 */
+                "application/json": components["schemas"]["FileBody"];
+            };
+        };
+        responses: {
+            /** @description The same file was uploaded before, or its upload was started. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileView"];
+                };
+            };
+            /** @description The new upload. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "bytes": 12,
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "is_complete": false,
+                     *       "name": "app.conf",
+                     *       "received_bytes": 0,
+                     *       "sha256": "40f64227c4531d0bf37c3fdcfcdf871fc6a7504aec05115bd6428ea9528bb621"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["FileView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "bytes": 12,
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "is_complete": false,
+                     *       "name": "app.conf",
+                     *       "received_bytes": 0,
+                     *       "sha256": "40f64227c4531d0bf37c3fdcfcdf871fc6a7504aec05115bd6428ea9528bb621"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["FileView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file is deleted. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    send_file: {
+        parameters: {
+            query: {
+                /** @description The bytes of the file before these: `received_bytes`. */
+                offset_bytes: number;
+            };
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description The file, with the bytes that are there now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "bytes": 12,
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "is_complete": true,
+                     *       "name": "app.conf",
+                     *       "received_bytes": 12,
+                     *       "sha256": "40f64227c4531d0bf37c3fdcfcdf871fc6a7504aec05115bd6428ea9528bb621"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["FileView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_groups: {
         parameters: {
             query?: {
@@ -20700,7 +21831,7 @@ export interface operations {
                      *           "desired_version": "0.2.0",
                      *           "halt_reason": null,
                      *           "healthy_for_ms": 60000,
-                     *           "id": "01900000-0000-7000-8000-000000000031",
+                     *           "id": "01900000-0000-7000-8000-000000000032",
                      *           "max_failures": 1,
                      *           "name": "web",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -20827,7 +21958,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -20967,7 +22098,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -21152,7 +22283,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -21301,7 +22432,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -21450,7 +22581,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -21603,7 +22734,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "enabled": true,
-                     *           "id": "01900000-0000-7000-8000-000000000032",
+                     *           "id": "01900000-0000-7000-8000-000000000033",
                      *           "job": {
                      *             "offline": "wait",
                      *             "script": "deploy",
@@ -21617,7 +22748,7 @@ export interface operations {
                      *           "parameters": {
                      *             "VERSION": "/release/tag"
                      *           },
-                     *           "path": "/hooks/01900000-0000-7000-8000-000000000032",
+                     *           "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *           "replay_window_ms": 300000
                      *         }
                      *       ],
@@ -21738,7 +22869,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -21752,9 +22883,9 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_00000000/s3YA9+p8w7VSZkGUC/jcVJuDoIAkEO6yiQ="
+                     *       "secret": "whsec_+ebBLqptngza9FVzkMgIBlb2Pg9NDsDk+QUrMl31xJs="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -21877,7 +23008,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -21891,7 +23022,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -22060,7 +23191,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -22074,7 +23205,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -22208,9 +23339,9 @@ export interface operations {
                      *         {
                      *           "delivery_key": null,
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000038",
+                     *           "id": "01900000-0000-7000-8000-000000000039",
                      *           "is_test": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000039",
+                     *           "job_id": "01900000-0000-7000-8000-000000000040",
                      *           "received_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "state": "started"
@@ -22321,7 +23452,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -22335,9 +23466,9 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_/hoj1d9PGKz9DfftcotZzTlehURJkKDw+gXd5Vf1zac="
+                     *       "secret": "whsec_0000000000+fKDLTM4xj5/IOLnCyZ3OSV67AqgB7wPU="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -22618,7 +23749,7 @@ export interface operations {
                      *           ],
                      *           "failing_since": null,
                      *           "host": "hooks.invalid",
-                     *           "id": "01900000-0000-7000-8000-000000000033",
+                     *           "id": "01900000-0000-7000-8000-000000000034",
                      *           "is_enabled": true,
                      *           "kind": "slack",
                      *           "last_error": null,
@@ -22750,7 +23881,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -22886,7 +24017,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -23067,7 +24198,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -23217,8 +24348,8 @@ export interface operations {
                      *           "event": "job.failed",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000096",
-                     *           "job_id": "01900000-0000-7000-8000-000000000039",
+                     *           "id": "01900000-0000-7000-8000-000000000098",
+                     *           "job_id": "01900000-0000-7000-8000-000000000101",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "the receiver answered 400",
@@ -23334,8 +24465,8 @@ export interface operations {
                      *       "event": "job.failed",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000096",
-                     *       "job_id": "01900000-0000-7000-8000-000000000039",
+                     *       "id": "01900000-0000-7000-8000-000000000098",
+                     *       "job_id": "01900000-0000-7000-8000-000000000101",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "the receiver answered 400",
@@ -23472,7 +24603,7 @@ export interface operations {
                      *       "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *       "response": null,
                      *       "status": null,
-                     *       "took_ms": 1
+                     *       "took_ms": 0
                      *     }
                      */
                     "application/json": components["schemas"]["WebhookAttempt"];
@@ -23592,10 +24723,10 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000034",
+                     *           "created_by": "01900000-0000-7000-8000-000000000035",
                      *           "email": "grace@example.com",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000035",
+                     *           "id": "01900000-0000-7000-8000-000000000036",
                      *           "role": "member"
                      *         }
                      *       ],
@@ -23695,10 +24826,10 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000034",
+                     *       "created_by": "01900000-0000-7000-8000-000000000035",
                      *       "email": "grace@example.com",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000035",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
                      *       "role": "member",
                      *       "token": "mst_invite_0000000000000000000000000000000000000000000000000000000000000000"
                      *     }
@@ -24024,10 +25155,10 @@ export interface operations {
                      *             "failed": 1
                      *           },
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "explanation": null,
-                     *           "finished_at": "2026-01-31T12:00:00.000Z",
+                     *           "explanation": "1 of 1 executions have ended, 0 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
+                     *           "finished_at": null,
                      *           "halt_reason": null,
-                     *           "id": "01900000-0000-7000-8000-000000000048",
+                     *           "id": "01900000-0000-7000-8000-000000000049",
                      *           "lock": null,
                      *           "parameters": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -24037,7 +25168,7 @@ export interface operations {
                      *           "rollout": null,
                      *           "script": "deploy",
                      *           "secret_names": [],
-                     *           "state": "failed",
+                     *           "state": "running",
                      *           "stdin_bytes": null,
                      *           "stop": null,
                      *           "target": {
@@ -24164,7 +25295,7 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000048",
+                     *       "id": "01900000-0000-7000-8000-000000000049",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -24440,10 +25571,10 @@ export interface operations {
                      *         "failed": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "explanation": null,
-                     *       "finished_at": "2026-01-31T12:00:00.000Z",
+                     *       "explanation": "1 of 1 executions have ended, 0 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
+                     *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000048",
+                     *       "id": "01900000-0000-7000-8000-000000000049",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -24453,7 +25584,7 @@ export interface operations {
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
-                     *       "state": "failed",
+                     *       "state": "running",
                      *       "stdin_bytes": null,
                      *       "stop": null,
                      *       "target": {
@@ -24883,17 +26014,17 @@ export interface operations {
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": "It was sent to web-1, which has not reported its start. It starts when the host has a free slot. You can cancel it.",
                      *           "finished_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000046",
+                     *           "id": "01900000-0000-7000-8000-000000000047",
                      *           "is_held": false,
                      *           "is_output_incomplete": null,
-                     *           "job_id": "01900000-0000-7000-8000-000000000048",
+                     *           "job_id": "01900000-0000-7000-8000-000000000049",
                      *           "late_result": null,
                      *           "lock": null,
                      *           "not_before": null,
                      *           "output_bytes": null,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
-                     *           "request_id": "01900000-0000-7000-8000-000000000050",
+                     *           "request_id": "01900000-0000-7000-8000-000000000051",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "retried_as": null,
@@ -25357,13 +26488,13 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000125",
+                     *       "id": "01900000-0000-7000-8000-000000000127",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
-                     *       "retry_of": "01900000-0000-7000-8000-000000000048",
+                     *       "retry_of": "01900000-0000-7000-8000-000000000049",
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
@@ -25534,6 +26665,8 @@ export interface operations {
                      *             "schedules:write",
                      *             "scripts:read",
                      *             "scripts:write",
+                     *             "files:read",
+                     *             "files:write",
                      *             "members:read",
                      *             "members:write",
                      *             "webhooks:write",
@@ -26401,13 +27534,13 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "id": "01900000-0000-7000-8000-000000000035",
                      *       "kind": "member",
                      *       "memberships": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000034",
+                     *           "id": "01900000-0000-7000-8000-000000000035",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -26435,6 +27568,8 @@ export interface operations {
                      *         "schedules:write",
                      *         "scripts:read",
                      *         "scripts:write",
+                     *         "files:read",
+                     *         "files:write",
                      *         "members:read",
                      *         "members:write",
                      *         "webhooks:write",
@@ -26446,9 +27581,9 @@ export interface operations {
                      *         "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "expires_at": "2026-01-31T12:00:00.000Z",
-                     *         "id": "01900000-0000-7000-8000-000000000051",
+                     *         "id": "01900000-0000-7000-8000-000000000052",
                      *         "is_current": true,
-                     *         "member_id": "01900000-0000-7000-8000-000000000034",
+                     *         "member_id": "01900000-0000-7000-8000-000000000035",
                      *         "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *         "source": "127.0.0.1",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -26636,7 +27771,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "280503"
+                 *       "code": "045777"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -26751,7 +27886,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "follows_in": null,
-                     *           "id": "01900000-0000-7000-8000-000000000116",
+                     *           "id": "01900000-0000-7000-8000-000000000118",
                      *           "issuer": "http://127.0.0.1:8080",
                      *           "provider": "corp",
                      *           "subject": "subject-1"
@@ -26973,10 +28108,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACBseRZwu7pqKJ4bh_dgQ3R2-gRNTFUvqh8KU518alx0QqUBAgMmIAEhWCDNt146t6g0tTMYpV-F5kjL_xYo4x_zUtk2Gwr9Zur7tiJYIHD5wWf_nrgSf8YWt0HgMCwOOeC869WUyEMyugWjn_n_",
-                 *       "challenge": "mst_passkey_ATAPs0YiYIIHea3s0ETasJsLOzuP1_BH8F5TKw5VauZaTzQIFVVhGT6lWDoO4U53DaNe1csB8FPR_fpsRFj-GPMV59mdKyeNlzDZ2Y6k6LBsIoXj96VPAo6BgKVa_qjod-KHx7vAHh3WbpCdDnyhcYD8rVPisuon42q3U9nZzjh-QwctA6i19oT75ggvK2QDXc5ZfvexjiYnV1cdn0yPYRflZvWGTR6TfLuQe3eLL0NRf-XNWdF8L7qFBGZxfAkQS-45a0Dspmoyyp41r_MLX71ZFkGs94sU6Ych694IMa3RelGb-nd9JIbG9x051oWXzLOdrulF72P3t61w0MQzq8SeCWQYe1HNAXyulZ03hqgO_QJ9pa2fuuhiRBkRZFY3rP3T7T4W0xb40SWaTQPEE3cav0BFyuXRKX7-vYDkIzFZLcLaNQvpyrhtUPMOjcT5EIuN_XZ265mIArtYFToX35uBWZN4YGz6afuCWCYivXjleLBmLrrE3jKrEFKRVNlHjQWpd25c2HtrqsEILRAon0xT9SZLyelXULRx10BxgJH5vSLzIeNN7B33XD5xVvBrKIsFaViuP8KQodRK9TwNV4r5kz1o9RPAeVx-gW8J7w4bMDtzHsYY4YuYpJ1uSaW1Vp1aPV-5z47bMq3BeZO-d1ZcZfHjIkRraocc4N8T44VH_AbZ6KBlFVCbCVqf6Vp5MGiJjVHk1CBO81hbVhyRRdDyDnYP_GqX0-IWd3BfCn3gXnT6Mps0hyuQZPjntE7N9xDyGfq9umVRuQ",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJvZTBxUl96ai1nT0pDM0FqdnJ4SFgxVlVJdlRlLXRuQWt5bUphUG16bXRFIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "bHkWcLu6aiieG4f3YEN0dvoETUxVL6ofClOdfGpcdEI",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACAWy7QPGoRxlh4NE_IEL2Fs44vu6Yfo423mpa_Gj9_yh6UBAgMmIAEhWCDePFnvZ5ohIoMfZwjuqBZqCC3MlQ7z9zv--z2RQb2__SJYIF0pVVKm7Og2QSNuek7mtKWbnG2s9RmZyoLf-KRg2c-q",
+                 *       "challenge": "mst_passkey_AYsGzQ8oIBmaa0oHj39qQugdgUcb5Pitj6LtBXB0RCuVB_BZkC6gtpzVecHg-PNKO3Da9Xt3c4J88jeJQO3m84uk344hPOeIWkZMPt6RkGOqduK1QvnqrzSVM3V9c2IIofbNaDcTJETqvm1RcDFF_pK0EAtzHA4YtZE25y4wAX49DRhZBNvfk3l280BOz2F5FqgpBNomJaP6e6r4dwmUSTozsv8OLgsKGmRfX7rpwyEU1VOaJaLD0p8AZznPoDPr8yd0ANN25dQCqFtZDRiy00QZKy2809j0EUm0dB0TTFEfVjfEQryoOuh7vgzoAI9BQQmsBBCfWQzTFYpa4cx5UQyjMjPTDX2mo3RbDFG5W5mmmfzHtA6DgI4Rs4m9go9EJhC6P5-v_3n7yxcbzSYrAZeUU6pIRCU6A1O2rKkxwaRyv5fAoj4I9PRThfkOY179u69FGZNSXXF0XppvF48kjNmTvNohV6W9p3YNnLWn4ZZ68ey7s_YvLDuHEIFu-wvWXvUWJLw5jzUsSI0WBF0OLEHGvXIM5AOf-iiEn5zBQn63TGNcuiCyOFtFZEodbViTutzBeL8uGm5i4QfCEVe9mshlhiIyWGsoL91Scw6tA5-4BplBFLySluPpWF6NtJkiRVOiULWj_gCyrvkXq_1HtotuTkxnz7gk3SbQt4pwUvSSFKQP8b1MLVkljKNa5d4b5ITmgDuk93RNNc4HtGIm4cgrxvtpiNQOxivOfBCOosjp73amXG4ogzhC_A5AsfSlJ87uwOqaMu11NA",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJNMGR5ZnR2X25rNUdaMFRJUmZDZFhYbW9ObWs0aDhYMVgyb1FuRnFLeWl3IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "Fsu0DxqEcZYeDRPyBC9hbOOL7umH6ONt5qWvxo_f8oc",
                  *       "name": "laptop"
                  *     }
                  */
@@ -26999,16 +28134,16 @@ export interface operations {
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "vdoo-yd6x-jmpr-5vto",
-                     *         "aptw-s32m-vhqs-zms4",
-                     *         "whuf-tbju-6hg4-ijqd",
-                     *         "jdqg-m376-w6ho-flan",
-                     *         "c3bk-qua4-dj4c-e53r",
-                     *         "tdgu-sh76-5ea3-ckft",
-                     *         "7m7d-szdr-qntv-yhoy",
-                     *         "rncz-ocxl-hblt-xbgo",
-                     *         "lczz-dg7j-3day-dcu5",
-                     *         "xpnx-qrg2-xnj6-yrru"
+                     *         "chec-vfnl-djpa-3pxz",
+                     *         "a3d7-wlh7-h357-d7xp",
+                     *         "hgr7-za7i-ak3w-3p4i",
+                     *         "7ojb-rdr4-f2w4-eifv",
+                     *         "gard-4azc-wsck-f5he",
+                     *         "srcc-bf4p-llsf-dbc5",
+                     *         "jly2-jt56-cg47-4ivm",
+                     *         "qekq-53ae-lxji-wz4n",
+                     *         "jwzo-zfii-ifdr-r47u",
+                     *         "afsf-sdqa-xc2a-kctq"
                      *       ]
                      *     }
                      */
@@ -27130,12 +28265,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_ATAPs0YiYIIHea3s0ETasJsLOzuP1_BH8F5TKw5VauZaTzQIFVVhGT6lWDoO4U53DaNe1csB8FPR_fpsRFj-GPMV59mdKyeNlzDZ2Y6k6LBsIoXj96VPAo6BgKVa_qjod-KHx7vAHh3WbpCdDnyhcYD8rVPisuon42q3U9nZzjh-QwctA6i19oT75ggvK2QDXc5ZfvexjiYnV1cdn0yPYRflZvWGTR6TfLuQe3eLL0NRf-XNWdF8L7qFBGZxfAkQS-45a0Dspmoyyp41r_MLX71ZFkGs94sU6Ych694IMa3RelGb-nd9JIbG9x051oWXzLOdrulF72P3t61w0MQzq8SeCWQYe1HNAXyulZ03hqgO_QJ9pa2fuuhiRBkRZFY3rP3T7T4W0xb40SWaTQPEE3cav0BFyuXRKX7-vYDkIzFZLcLaNQvpyrhtUPMOjcT5EIuN_XZ265mIArtYFToX35uBWZN4YGz6afuCWCYivXjleLBmLrrE3jKrEFKRVNlHjQWpd25c2HtrqsEILRAon0xT9SZLyelXULRx10BxgJH5vSLzIeNN7B33XD5xVvBrKIsFaViuP8KQodRK9TwNV4r5kz1o9RPAeVx-gW8J7w4bMDtzHsYY4YuYpJ1uSaW1Vp1aPV-5z47bMq3BeZO-d1ZcZfHjIkRraocc4N8T44VH_AbZ6KBlFVCbCVqf6Vp5MGiJjVHk1CBO81hbVhyRRdDyDnYP_GqX0-IWd3BfCn3gXnT6Mps0hyuQZPjntE7N9xDyGfq9umVRuQ",
+                     *       "challenge": "mst_passkey_AYsGzQ8oIBmaa0oHj39qQugdgUcb5Pitj6LtBXB0RCuVB_BZkC6gtpzVecHg-PNKO3Da9Xt3c4J88jeJQO3m84uk344hPOeIWkZMPt6RkGOqduK1QvnqrzSVM3V9c2IIofbNaDcTJETqvm1RcDFF_pK0EAtzHA4YtZE25y4wAX49DRhZBNvfk3l280BOz2F5FqgpBNomJaP6e6r4dwmUSTozsv8OLgsKGmRfX7rpwyEU1VOaJaLD0p8AZznPoDPr8yd0ANN25dQCqFtZDRiy00QZKy2809j0EUm0dB0TTFEfVjfEQryoOuh7vgzoAI9BQQmsBBCfWQzTFYpa4cx5UQyjMjPTDX2mo3RbDFG5W5mmmfzHtA6DgI4Rs4m9go9EJhC6P5-v_3n7yxcbzSYrAZeUU6pIRCU6A1O2rKkxwaRyv5fAoj4I9PRThfkOY179u69FGZNSXXF0XppvF48kjNmTvNohV6W9p3YNnLWn4ZZ68ey7s_YvLDuHEIFu-wvWXvUWJLw5jzUsSI0WBF0OLEHGvXIM5AOf-iiEn5zBQn63TGNcuiCyOFtFZEodbViTutzBeL8uGm5i4QfCEVe9mshlhiIyWGsoL91Scw6tA5-4BplBFLySluPpWF6NtJkiRVOiULWj_gCyrvkXq_1HtotuTkxnz7gk3SbQt4pwUvSSFKQP8b1MLVkljKNa5d4b5ITmgDuk93RNNc4HtGIm4cgrxvtpiNQOxivOfBCOosjp73amXG4ogzhC_A5AsfSlJ87uwOqaMu11NA",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "oe0qR_zj-gOJC3AjvrxHX1VUIvTe-tnAkymJaPmzmtE",
-                     *       "user_handle": "AaIK9OgcdSetqrAm970tBw",
+                     *       "nonce": "M0dyftv_nk5GZ0TIRfCdXXmoNmk4h8X1X2oQnFqKyiw",
+                     *       "user_handle": "AaILqhlCdBWQAnl-orKDmw",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -27246,7 +28381,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "vdoo-yd6x-jmpr-5vto"
+                 *       "code": "chec-vfnl-djpa-3pxz"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -27477,9 +28612,9 @@ export interface operations {
                      *           "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000051",
+                     *           "id": "01900000-0000-7000-8000-000000000052",
                      *           "is_current": true,
-                     *           "member_id": "01900000-0000-7000-8000-000000000034",
+                     *           "member_id": "01900000-0000-7000-8000-000000000035",
                      *           "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -27691,8 +28826,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=YT4MNLKADB2DFXVAVLKC5PNQO6EB7CII&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "YT4MNLKADB2DFXVAVLKC5PNQO6EB7CII"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=YVKBIGSRUJHMQ34YZTTXC3X2AAGGQMFI&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "YVKBIGSRUJHMQ34YZTTXC3X2AAGGQMFI"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -27798,7 +28933,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "t5u2-kevh-s2cf-qvvm"
+                 *       "code": "c7i5-rule-3cse-ijmr"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -27912,7 +29047,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "490049"
+                 *       "code": "802911"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -27928,16 +29063,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "qosf-ruon-qnsw-kunv",
-                     *         "zb5m-iu5q-xvg4-wc6k",
-                     *         "w3ms-kqti-6cm5-jylm",
-                     *         "ldc4-madg-5uqg-t2td",
-                     *         "ke4c-yzox-g74n-givx",
-                     *         "zbc5-bhvo-c45y-bvke",
-                     *         "nt2a-iz5s-qr6i-npdc",
-                     *         "f273-vvk3-wcxy-f2os",
-                     *         "frxw-aym7-vtx7-5nvj",
-                     *         "4jp4-pbso-gvw6-spge"
+                     *         "aam6-icpp-cfcw-ip3x",
+                     *         "6znc-6kmx-vykh-tktr",
+                     *         "hqiv-foal-7kpd-2inb",
+                     *         "fqzh-44ch-vfu5-zh7t",
+                     *         "4d65-q45l-r7dw-z3if",
+                     *         "q23a-4tho-dc4y-ttim",
+                     *         "wrmh-z5dd-2nhh-s7r2",
+                     *         "spup-szx3-rxwl-segw",
+                     *         "7vic-iaoo-pya3-f5ri",
+                     *         "njxb-e3mq-gzzz-7ww5"
                      *       ]
                      *     }
                      */
@@ -28044,7 +29179,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "490049"
+                 *       "code": "802911"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -28060,16 +29195,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "t5u2-kevh-s2cf-qvvm",
-                     *         "czrg-ff5u-z2qr-2ftk",
-                     *         "bxtq-2l2s-bvrp-2h7i",
-                     *         "phmi-v6ax-yv6r-z3am",
-                     *         "gqas-hyjw-bfft-vqft",
-                     *         "kgwy-tnuw-feuc-atf6",
-                     *         "lxme-lsuu-3oab-33ml",
-                     *         "fxgn-3ayq-g744-djrp",
-                     *         "kf23-w4ll-acak-vfpp",
-                     *         "ppn7-gisq-nmjt-kuef"
+                     *         "c7i5-rule-3cse-ijmr",
+                     *         "ycon-ozkk-6gx5-dazw",
+                     *         "npsb-6bnd-272a-pnoj",
+                     *         "tu2r-tvo4-z54e-cm7e",
+                     *         "tu4e-degh-l6ub-rhci",
+                     *         "ycue-d6dk-pata-v5fk",
+                     *         "u6gl-wuz3-h2rp-5lo2",
+                     *         "mh7a-ezyq-i34r-rnvk",
+                     *         "uhd2-xno3-nkg6-5yiy",
+                     *         "qd6f-vgch-qbl2-hifc"
                      *       ]
                      *     }
                      */
@@ -28191,7 +29326,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000034",
+                     *           "id": "01900000-0000-7000-8000-000000000035",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -28520,7 +29655,7 @@ export interface operations {
                      *           "entry_count": 2,
                      *           "executor": "sh",
                      *           "format": "tar.zst",
-                     *           "id": "01900000-0000-7000-8000-000000000052",
+                     *           "id": "01900000-0000-7000-8000-000000000053",
                      *           "kind": "job",
                      *           "name": "backup",
                      *           "parameters": [],
@@ -28636,7 +29771,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000052",
+                     *       "id": "01900000-0000-7000-8000-000000000053",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -28757,7 +29892,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000052",
+                     *       "id": "01900000-0000-7000-8000-000000000053",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -29005,8 +30140,8 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
-                     *           "id": "01900000-0000-7000-8000-000000000040",
-                     *           "key_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
+                     *           "id": "01900000-0000-7000-8000-000000000041",
+                     *           "key_fingerprint": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -29096,8 +30231,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-24T00:29:11Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 26929928,\n        \"sha256\": \"538872881d9718cf7388b5da5eb84f93180d40998a88ae578842afcbea86456b\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4724128,\n        \"sha256\": \"1be1b60e474255b328c5ae0829ed7037236e0de7fba6d66f3018a6f989834c56\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"JUfEZY0WOWF57ztc22cXLw3ViJofOGBJASbxtOX0xLM=\",\n  \"signature\": \"ifDGxZmtL/nWmpmJyOc8CMTeMVEhj+2hoygRAk+XphyOK3sfiVHmNauOFcoxyQgfdYL16L7pVWm7BbFCUwjFDQ==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-24T03:47:05Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 27704728,\n        \"sha256\": \"8e757118e5eeabf70b44c67be6b94f87c22664fba8725bb21b71889b5c647862\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4755528,\n        \"sha256\": \"9a424c590cff48f1792b90287e4f24b5194a5f9316f8172baef59d9b9eb319f0\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"8bGcFMVOJMs+qtw31PwbNrJbunY/m6rRdHSqt4F21pk=\",\n  \"signature\": \"+wFz8Ey1Zo4ZqdsmighZvI8lTGoBTODg3HOPkol/vD5GatWuIMeiPvZKWX23bEQG4RW9UddNt+x6qGjkzT4ADg==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -29115,8 +30250,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
+                     *       "id": "01900000-0000-7000-8000-000000000041",
+                     *       "key_fingerprint": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -29229,9 +30364,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "HN5MiV748NMOWgBWspZ1YlCTEZWNKOHq620+RgRvnjE=",
-                 *       "old": "JUfEZY0WOWF57ztc22cXLw3ViJofOGBJASbxtOX0xLM=",
-                 *       "signature": "OF/SLcsKelM7CKHNtC5Z6kRSzcjYx4Tlnh8HEjhdCwel7GKJhUzB/IonjMZj2Q5uZ9+3z8Xgf1eRLN6dcolPCw=="
+                 *       "new": "G3Yiz25IeeV7kMpczeIasl3dr9iN2iJpH+wTZi5ModA=",
+                 *       "old": "8bGcFMVOJMs+qtw31PwbNrJbunY/m6rRdHSqt4F21pk=",
+                 *       "signature": "ytZ/hFCVihfULsJ3lZRdT2800olVQ/iixf5pZ2j+BjrGw9AKFMIYG8F0bsYiF89T+xjCdBzpy/HYkZiTTsUqDQ=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -29246,8 +30381,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "c50c3206e99a3a684ceeb806f3d8df035c82089c12654f79953c15537059bce2",
-                     *       "old_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92"
+                     *       "new_fingerprint": "cf0056c67817dfcad95f90ecd3e97976cc86764828ff5e42245ff67dab2344c8",
+                     *       "old_fingerprint": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -29365,25 +30500,25 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
+                     *       "id": "01900000-0000-7000-8000-000000000041",
+                     *       "key_fingerprint": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 26929928,
+                     *           "bytes": 27704728,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "538872881d9718cf7388b5da5eb84f93180d40998a88ae578842afcbea86456b"
+                     *           "sha256": "8e757118e5eeabf70b44c67be6b94f87c22664fba8725bb21b71889b5c647862"
                      *         },
                      *         {
-                     *           "bytes": 4724128,
+                     *           "bytes": 4755528,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "1be1b60e474255b328c5ae0829ed7037236e0de7fba6d66f3018a6f989834c56"
+                     *           "sha256": "9a424c590cff48f1792b90287e4f24b5194a5f9316f8172baef59d9b9eb319f0"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -29472,8 +30607,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
+                     *       "id": "01900000-0000-7000-8000-000000000041",
+                     *       "key_fingerprint": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -29608,8 +30743,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
+                     *       "id": "01900000-0000-7000-8000-000000000041",
+                     *       "key_fingerprint": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -31169,10 +32304,10 @@ export interface operations {
                      *           "duration_ms": null,
                      *           "ended_at": null,
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000114",
+                     *           "id": "01900000-0000-7000-8000-000000000116",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000115",
+                     *           "job_id": "01900000-0000-7000-8000-000000000117",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -31396,7 +32531,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000115"
+                     *       "job_id": "01900000-0000-7000-8000-000000000117"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -31807,7 +32942,7 @@ export interface operations {
                      *           "description": "Shows how full the disks are",
                      *           "folder": "ops",
                      *           "has_trigger": false,
-                     *           "id": "01900000-0000-7000-8000-000000000036",
+                     *           "id": "01900000-0000-7000-8000-000000000037",
                      *           "interpreter": "sh",
                      *           "latest_version": 2,
                      *           "name": "disk-report",
@@ -31936,7 +33071,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000036",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "interpreter": "sh",
                      *       "latest_version": 1,
                      *       "name": "disk-report",
@@ -32422,7 +33557,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000036",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
@@ -32621,7 +33756,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000036",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
@@ -33422,7 +34557,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "01900000-0000-7000-8000-000000000111",
+                     *           "id": "01900000-0000-7000-8000-000000000113",
                      *           "name": "proxy",
                      *           "package": "package:proxy@1.2.0",
                      *           "state_counts": {},
@@ -33904,7 +35039,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "ada@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "id": "01900000-0000-7000-8000-000000000035",
                      *       "name": "Ada",
                      *       "role": "owner",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -34493,7 +35628,7 @@ export interface operations {
                     /**
                      * @example {"server_version":"0.1.0","started_at":"2026-01-31T12:00:00.000Z","tenant_id":"01900000-0000-7000-8000-000000000005","type":"export","version":1}
                      *     {"created_at":"2026-01-31T12:00:00.000Z","delete_at":null,"id":"01900000-0000-7000-8000-000000000005","is_deleted_by_operator":false,"name":"Example Ltd","passes_schedules_on":false,"plan":"pro","requires_second_factor":false,"type":"tenants"}
-                     *     {"created_at":"2026-01-31T12:00:00.000Z","created_by":null,"expires_at":null,"id":"01900000-0000-7000-8000-000000000002","last_used_at":"2026-01-31T12:00:00.000Z","limits":null,"name":"bootstrap","prefix":"mst_live_000000","previous_prefix":null,"previous_used_at":null,"previous_valid_until":null,"revoked_at":null,"role":"owner","rotated_by":null,"scopes":["agents:read","agents:write","agents:manage","agent_keys:read","agent_keys:write","commands:read","commands:run","commands:shell","commands:manage","approvals:decide","approvals:manage","api_keys:read","api_keys:write","audit:read","schedules:read","schedules:write","scripts:read","scripts:write","members:read","members:write","webhooks:write","integrations:read","integrations:write","tenant:manage","metrics:read","releases:manage","tenants:manage"],"tenant_id":"01900000-0000-7000-8000-000000000005","type":"api_keys"}
+                     *     {"created_at":"2026-01-31T12:00:00.000Z","created_by":null,"expires_at":null,"id":"01900000-0000-7000-8000-000000000002","last_used_at":"2026-01-31T12:00:00.000Z","limits":null,"name":"bootstrap","prefix":"mst_live_000000","previous_prefix":null,"previous_used_at":null,"previous_valid_until":null,"revoked_at":null,"role":"owner","rotated_by":null,"scopes":["agents:read","agents:write","agents:manage","agent_keys:read","agent_keys:write","commands:read","commands:run","commands:shell","commands:manage","approvals:decide","approvals:manage","api_keys:read","api_keys:write","audit:read","schedules:read","schedules:write","scripts:read","scripts:write","files:read","files:write","members:read","members:write","webhooks:write","integrations:read","integrations:write","tenant:manage","metrics:read","releases:manage","tenants:manage"],"tenant_id":"01900000-0000-7000-8000-000000000005","type":"api_keys"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -34711,7 +35846,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delete_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000037",
+                     *           "id": "01900000-0000-7000-8000-000000000038",
                      *           "limits": {
                      *             "history_days": 7,
                      *             "max_agents": 3,
@@ -34820,7 +35955,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "id": "01900000-0000-7000-8000-000000000038",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "limits": {
                      *         "history_days": 7,
@@ -34938,7 +36073,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "id": "01900000-0000-7000-8000-000000000038",
                      *       "limits": {
                      *         "history_days": 7,
                      *         "max_agents": 3,
@@ -35043,7 +36178,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "id": "01900000-0000-7000-8000-000000000038",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -35193,7 +36328,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "id": "01900000-0000-7000-8000-000000000038",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -35325,7 +36460,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "id": "01900000-0000-7000-8000-000000000038",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -35469,14 +36604,14 @@ export interface operations {
                      *           "event": "job.finished",
                      *           "finished_at": null,
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000049",
-                     *           "job_id": "01900000-0000-7000-8000-000000000048",
+                     *           "id": "01900000-0000-7000-8000-000000000050",
+                     *           "job_id": "01900000-0000-7000-8000-000000000049",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 2
+                     *             "took_ms": 1
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -35577,7 +36712,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 2
+                     *           "took_ms": 1
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -35585,14 +36720,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000049",
-                     *       "job_id": "01900000-0000-7000-8000-000000000048",
+                     *       "id": "01900000-0000-7000-8000-000000000050",
+                     *       "job_id": "01900000-0000-7000-8000-000000000049",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 2
+                     *         "took_ms": 1
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -35680,14 +36815,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000049",
-                     *       "job_id": "01900000-0000-7000-8000-000000000048",
+                     *       "id": "01900000-0000-7000-8000-000000000050",
+                     *       "job_id": "01900000-0000-7000-8000-000000000049",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 2
+                     *         "took_ms": 1
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -36078,9 +37213,9 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "delivery_id": "01900000-0000-7000-8000-000000000038",
+                     *       "delivery_id": "01900000-0000-7000-8000-000000000039",
                      *       "is_repeated": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000039",
+                     *       "job_id": "01900000-0000-7000-8000-000000000040",
                      *       "state": "started"
                      *     }
                      */

@@ -1,4 +1,5 @@
 import { api, data, readAll, type Schemas } from '../api/client';
+import { titleOfStep } from './steps/steps';
 
 export type Execution = Schemas['ExecutionView'];
 export type Job = Schemas['JobView'];
@@ -11,8 +12,9 @@ export const jobExecutionsQuery = (id: string) => ({
   queryFn: (): Promise<Execution[]> => readAll((cursor) => data(api.GET('/api/jobs/{id}/executions', { params: { path: { id }, query: { limit: 500, cursor } } })), 10_000),
 });
 
-/** What an execution or a job runs, in one line. */
-export const titleOf = (item: { script?: string | null; argv?: string[] | null }): string => item.script ?? item.argv?.join(' ') ?? '–';
+/** What an execution, a job or a schedule runs, in one line. */
+export const titleOf = (item: { script?: string | null; argv?: string[] | null; steps?: readonly Pick<Schemas['StepBody'], 'name' | 'script' | 'argv'>[] | null }): string =>
+  item.steps?.length ? item.steps.map(titleOfStep).join(' → ') : (item.script ?? item.argv?.join(' ') ?? '–');
 
 /** Without TLS to another host, browsers offer no `randomUUID`. */
 export function idempotencyKey(): string {

@@ -18,6 +18,14 @@ export type AnyState =
   | 'wanted'
   | 'downloading'
   | 'installed'
+  | 'stopping'
+  | 'backoff'
+  | 'service_waiting'
+  | 'service_stopped'
+  | 'service_ended'
+  | 'unchecked'
+  | 'healthy'
+  | `certificate_${Schemas['CertificateState']}`
   | 'held';
 
 export type Shape = 'dot' | 'ring' | 'check' | 'cross' | 'dashes' | 'pause' | 'slash' | 'question' | 'hourglass' | 'stop';
@@ -60,6 +68,18 @@ const LOOKS: Record<AnyState, [Shape, Tone]> = {
   wanted: ['dashes', 'quiet'],
   downloading: ['dashes', 'accent'],
   installed: ['check', 'good'],
+  stopping: ['dashes', 'warn'],
+  backoff: ['hourglass', 'warn'],
+  service_waiting: ['dashes', 'warn'],
+  service_stopped: ['pause', 'quiet'],
+  service_ended: ['check', 'quiet'],
+  unchecked: ['question', 'quiet'],
+  healthy: ['check', 'good'],
+  certificate_valid: ['check', 'good'],
+  certificate_due: ['dashes', 'quiet'],
+  certificate_expiring: ['hourglass', 'warn'],
+  certificate_expired: ['cross', 'bad'],
+  certificate_revoked: ['slash', 'quiet'],
   received: ['dashes', 'accent'],
   started: ['check', 'good'],
   ignored: ['slash', 'quiet'],

@@ -29,7 +29,7 @@ export function toView(row: Declared): Schemas['ScriptParameterView'] {
     type: row.type,
     ...(row.required ? { required: true } : {}),
     ...(row.type === 'choice' ? { choices: row.choices.split(',').map((choice) => choice.trim()).filter(Boolean) } : {}),
-    ...(row.type !== 'secret' && row.default !== '' ? { default: row.default } : {}),
+    ...(row.type !== 'secret' && row.type !== 'file' && row.default !== '' ? { default: row.default } : {}),
     ...((row.type === 'string' || row.type === 'secret') && row.pattern ? { pattern: row.pattern } : {}),
     ...(row.help ? { help: row.help } : {}),
   };

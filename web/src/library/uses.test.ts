@@ -3,8 +3,8 @@ import { parseName } from './queries';
 import { hrefOf, usesOf } from './uses';
 
 test('schedules and hooks that run a script are found by its name, with any version', () => {
-  const schedules = [{ id: '1', name: 'nightly', job: { script: 'library:disk@3' } }, { id: '2', name: 'other', job: { script: 'disk' } }, { id: '3', name: 'command', job: {} }];
+  const schedules = [{ id: '1', name: 'nightly', job: { script: 'library:disk@3' } }, { id: '2', name: 'other', job: { script: 'disk' } }, { id: '3', name: 'command', job: {} }, { id: '5', name: 'steps', job: { steps: [{ argv: ['true'] }, { script: 'library:disk@1' }] } }];
   const hooks = [{ id: '4', name: 'deploy', job: { script: 'library:disk' } }];
   const found = usesOf(schedules, hooks, (script) => parseName(script)?.name === 'disk');
-  expect(found.map(hrefOf)).toEqual(['/schedules/1', '/settings/hooks/4']);
+  expect(found.map(hrefOf)).toEqual(['/schedules/1', '/schedules/5', '/settings/hooks/4']);
 });

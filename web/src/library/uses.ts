@@ -2,7 +2,7 @@
 import { api, data, readAll, type Schemas } from '../api/client';
 
 export interface Use {
-  kind: 'schedule' | 'hook' | 'assignment';
+  kind: 'schedule' | 'hook' | 'assignment' | 'service';
   id: string;
   name: string;
 }
@@ -10,15 +10,15 @@ export interface Use {
 /** More are not looked through: the list is help, and the server decides. */
 const MAX_READ = 2_000;
 
-type Named = { id: string; name: string; job: Pick<Schemas['ScheduledJob'], 'script'> };
+type Named = { id: string; name: string; job: Pick<Schemas['ScheduledJob'], 'script' | 'steps'> };
 
-/** Those whose job runs one of these scripts. */
+/** Those whose job runs one of these scripts, also as a step. */
 export function usesOf(schedules: readonly Named[], hooks: readonly Named[], isOne: (script: string) => boolean): Use[] {
-  const of = (kind: Use['kind'], items: readonly Named[]): Use[] => items.filter(({ job }) => job.script && isOne(job.script)).map(({ id, name }) => ({ kind, id, name }));
+  const of = (kind: Use['kind'], items: readonly Named[]): Use[] => items.filter(({ job }) => [job.script, ...(job.steps ?? []).map((step) => step.script)].some((script) => script && isOne(script))).map(({ id, name }) => ({ kind, id, name }));
   return [...of('schedule', schedules), ...of('hook', hooks)];
 }
 
-const PAGES: Record<Use['kind'], string> = { schedule: '/schedules', hook: '/settings/hooks', assignment: '/library/assignments' };
+const PAGES: Record<Use['kind'], string> = { schedule: '/schedules', hook: '/settings/hooks', assignment: '/library/assignments', service: '/library/services' };
 export const hrefOf = (use: Use): string => `${PAGES[use.kind]}/${use.id}`;
 
 /** `key` names what `isOne` looks for. */

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { draftOfJob, isOtherJob, jobOf, plainTarget, type ScheduledJob } from './job';
+import { plainTarget } from '../fleet/plainTarget';
+import { draftOfJob, isOtherJob, jobOf, type ScheduledJob } from './job';
 
 const stored = { script: 'backup', target: { tags: ['db', 'eu'] }, parameters: { MODE: 'fast' }, rollout: { wave_size: '50%', max_failures: 1 }, timeout_ms: 60_000, retries: { count: 3, backoff_ms: 30_000 }, lock: 'backup' } as unknown as ScheduledJob;
 
@@ -16,7 +17,7 @@ test('a form without changes asks for the same job', () => {
 
 test('each change of script, command, parameters, target, waves, retries and lock is another job', () => {
   const draft = draftOfJob(stored);
-  for (const change of [{ script: 'other' }, { parameters: '' }, { target: 'tag:db' }, { waves: '' }, { retries: '' }, { backoff: '5' }, { lock: '' }, { mode: 'argv' as const, argv: 'uptime' }]) expect(isOtherJob({ ...draft, ...change }, stored), JSON.stringify(change)).toBe(true);
+  for (const change of [{ script: 'other' }, { parameters: '' }, { target: 'tag:db' }, { waves: '' }, { retries: '' }, { backoff: '5' }, { lock: '' }, { offline: 'skip' as const }, { mode: 'argv' as const, argv: 'uptime' }]) expect(isOtherJob({ ...draft, ...change }, stored), JSON.stringify(change)).toBe(true);
 });
 
 test('a target of tags or ids is recognised, and one that says more is not', () => {
@@ -35,4 +36,16 @@ test('secrets go to tags or ids, and other jobs keep the expression', () => {
   expect(jobOf({ ...draft, target: 'os:linux' }, undefined, undefined, true).target).toEqual({ expression: 'os:linux' });
   const before = { ...stored, target: { expression: 'tag:db' } } as ScheduledJob;
   expect(jobOf(draftOfJob(before), before, undefined, true).target).toEqual({ tags: ['db'] });
+});
+
+test('steps and what happens to agents that are offline survive a form that does not change them', () => {
+  const steps = [{ argv: ['systemctl', 'stop', 'shop'], name: 'Stop' }, { script: 'deploy', secrets: ['TOKEN'], on_failure: 'continue' }];
+  for (const work of [{ steps, offline: 'fail' }, { steps, rollout: { wave_size: 2, offline: 'last_wave' } }, { script: 'backup', offline: 'skip' }]) {
+    const before = { ...work, target: { tags: ['db'] } } as unknown as ScheduledJob;
+    const draft = draftOfJob(before);
+    expect(isOtherJob(draft, before)).toBe(false);
+    expect(jobOf(draft, before, undefined, false)).toEqual(before);
+  }
+  const before = { steps, target: { tags: ['db'] } } as unknown as ScheduledJob;
+  expect(isOtherJob({ ...draftOfJob(before), steps: draftOfJob(before).steps.slice(1) }, before)).toBe(true);
 });

@@ -82,7 +82,7 @@ impl Entry {
             phase,
             order: record.acceptance_count,
             start_by: record.start_by.clone(),
-            needs_package: record.launch.as_ref().is_some_and(|launch| launch.package.is_some()),
+            needs_package: record.launch.as_ref().is_some_and(Launch::needs_download),
             task: record.task.clone(),
             is_discardable: false,
             unsaved: None,

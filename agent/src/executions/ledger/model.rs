@@ -76,9 +76,12 @@ fn new_command(number: u8) -> NewCommand {
         script: None,
         library: None,
         package: None,
+        file: None,
         service: None,
         call: None,
         requirements: None,
+        is_rehearsal: false,
+        file_parameters: Vec::new(),
         steps: Vec::new(),
         run_as: None,
         secrets: Default::default(),
@@ -116,6 +119,7 @@ fn exit(code: i32) -> Settlement {
         stdout_sha256: None,
         stderr_sha256: None,
         steps: Vec::new(),
+        rehearsal: None,
     };
     let (is_timed_out, is_cancelled) = (false, false);
     Settlement::Exit(Box::new(ExitRecord {

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-pub use self::launch::{Launch, LibraryLaunch, PackageLaunch, StepLaunch};
+pub use self::launch::{FileLaunch, Launch, LibraryLaunch, PackageLaunch, StepLaunch};
 use crate::platform::BootInstant;
 
 /// Space reserved for the exit record when a command is accepted, in bytes.

@@ -1,8 +1,9 @@
 //! The archives of packages, by their SHA-256. The longest unused are removed if there are too many bytes.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -75,6 +76,32 @@ pub async fn accept(
         Ok(Some(file))
     });
     accepted.await.map_err(PackageError::disk("stored"))?.ok_or(PackageError::Hash)
+}
+
+/// Gives the complete content of a push its name.
+///
+/// # Errors
+/// [`PackageError::Hash`] if its bytes have another SHA-256; it is removed then.
+pub async fn accept_content(
+    partial: PathBuf,
+    to: PathBuf,
+    sha256: String,
+) -> Result<(), PackageError> {
+    let accepted = blocking(move || {
+        // Nothing was fetched of an empty file.
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&partial)?;
+        if hash(&mut file)? != sha256 {
+            fs::remove_file(&partial)?;
+            return Ok(false);
+        }
+        fs::rename(&partial, &to)?;
+        Ok(true)
+    });
+    match accepted.await.map_err(PackageError::disk("stored"))? {
+        true => Ok(()),
+        false => Err(PackageError::Hash),
+    }
 }
 
 /// Removes an archive and its download, if they are there.

@@ -37,6 +37,14 @@ pub trait PackageSource: Debug + Send + Sync {
         bytes: u64,
         to: &'a Path,
     ) -> BoxFuture<'a, Result<(), FetchError>>;
+
+    /// The same for a file that is pushed to this host.
+    fn fetch_file<'a>(
+        &'a self,
+        sha256: &'a str,
+        bytes: u64,
+        to: &'a Path,
+    ) -> BoxFuture<'a, Result<(), FetchError>>;
 }
 
 /// Why an archive can't be downloaded, now or later.
@@ -44,6 +52,8 @@ pub trait PackageSource: Debug + Send + Sync {
 pub enum FetchError {
     #[error("the server does not have the archive of the package; it may have been deleted")]
     Missing,
+    #[error("the server does not have the file any more; upload it again")]
+    MissingFile,
     #[error("{message}")]
     Failed { code: &'static str, message: String },
 }
@@ -56,7 +66,7 @@ pub enum PackageError {
     Cancelled,
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    #[error("the archive that the server sent has another SHA-256 than the command names")]
+    #[error("what the server sent has another SHA-256 than the command names")]
     Hash,
     #[error("the archive is no package: {0}")]
     Archive(ArchiveError),
@@ -78,6 +88,7 @@ impl PackageError {
         match self {
             Self::Cancelled => "cancelled",
             Self::Fetch(FetchError::Missing) => "package_missing",
+            Self::Fetch(FetchError::MissingFile) => "file_missing",
             Self::Fetch(FetchError::Failed { code, .. }) => code,
             Self::Hash => "hash_mismatch",
             Self::Archive(_) => "invalid_package",
@@ -122,6 +133,13 @@ impl PackageStore {
         cancelled: Cancelled,
     ) -> Result<(), PackageError> {
         let mut until = cancelled.clone();
+        if launch.file.is_some() {
+            let ready = tokio::select! {
+                ready = self.content(command_id, &launch) => ready,
+                _ = until.changed() => Err(PackageError::Cancelled),
+            };
+            return ready.inspect_err(|_| remove(&self.state.execution(command_id)));
+        }
         let archive = tokio::select! {
             archive = self.archive(&launch) => archive?,
             _ = until.changed() => return Err(PackageError::Cancelled),
@@ -143,6 +161,19 @@ impl PackageStore {
         let sha256 = launch.sha256.clone().unwrap_or_default();
         let bytes = launch.package.as_ref().map_or(0, |package| package.archive_bytes);
         self.archive_of(&sha256, bytes).await
+    }
+
+    /// Downloads the content of a push into the folder of its execution. It is kept nowhere else.
+    async fn content(&self, command_id: Uuid, launch: &Launch) -> Result<(), PackageError> {
+        let sha256 = launch.sha256.clone().unwrap_or_default();
+        let bytes = launch.file.as_ref().and_then(|file| file.bytes).unwrap_or_default();
+        let lock = self.lock_of(&sha256);
+        let _held = lock.lock().await;
+        let execution = self.state.execution(command_id);
+        let partial = execution.archive().with_extension("part");
+        self.check_space(bytes)?;
+        self.source.fetch_file(&sha256, bytes, &partial).await?;
+        cache::accept_content(partial, execution.archive(), sha256).await
     }
 
     async fn archive_of(&self, sha256: &str, bytes: u64) -> Result<fs::File, PackageError> {
@@ -197,8 +228,15 @@ impl PackageStore {
     }
 }
 
-/// Removes the unpacked package of an execution, if there is one.
+/// Removes the unpacked package of an execution, or the content that it writes, if there is one.
 pub fn remove(execution: &ExecutionDir) {
+    for content in [execution.archive(), execution.archive().with_extension("part")] {
+        if let Err(error) = fs::remove_file(&content)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::error!(path = %content.display(), %error, "failed to remove a transferred file");
+        }
+    }
     let Some(folder) = execution.package() else { return };
     if let Err(error) = fs::remove_dir_all(&folder)
         && error.kind() != io::ErrorKind::NotFound

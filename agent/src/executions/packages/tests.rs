@@ -27,6 +27,15 @@ impl PackageSource for Sent {
         let written = fs::write(to, &self.bytes);
         async move { written.map_err(|_| FetchError::Missing) }.boxed()
     }
+
+    fn fetch_file<'a>(
+        &'a self,
+        sha256: &'a str,
+        bytes: u64,
+        to: &'a Path,
+    ) -> BoxFuture<'a, Result<(), FetchError>> {
+        self.fetch(sha256, bytes, to)
+    }
 }
 
 fn archive(files: &[(&str, EntryType, &str)]) -> Vec<u8> {
@@ -71,10 +80,13 @@ fn launch(sha256: String) -> Launch {
         sha256: Some(sha256),
         script: Some("package:a".into()),
         library: None,
+        file: None,
         package: Some(PackageLaunch { version: "1".into(), archive_bytes: 1 }),
         service: None,
         call: None,
         requirements: None,
+        is_rehearsal: false,
+        file_parameters: Vec::new(),
         steps: Vec::new(),
         policy: None,
         run_as: None,

@@ -8,6 +8,7 @@ use muster_protocol::frame::output::Stream;
 
 use super::mask::{Masker, Masks};
 use super::recorder::Recorder;
+use super::rehearsal::OutputWatch;
 
 /// Reads from one pipe before other events are handled.
 const READS_PER_TURN: usize = 16;
@@ -25,6 +26,8 @@ pub struct OutputCapture {
     recorder: Recorder,
     /// Absent without secrets: output is then read straight into the recorder's buffer.
     maskers: Option<StreamMaskers>,
+    /// Of a rehearsal.
+    watch: Option<OutputWatch>,
 }
 
 struct StreamMaskers {
@@ -50,7 +53,12 @@ impl OutputCapture {
             stderr: Masker::new(masks),
             read: vec![0; READ_BYTES].into_boxed_slice(),
         });
-        Self { recorder, maskers }
+        Self { recorder, maskers, watch: None }
+    }
+
+    /// Notices dummy secrets in the output, for a rehearsal.
+    pub fn watched_by(self, watch: Option<OutputWatch>) -> Self {
+        Self { watch, ..self }
     }
 
     /// Reads the available output, up to a limit. A pipe that has ended is closed.
@@ -88,6 +96,9 @@ impl OutputCapture {
             Some(maskers) => {
                 let (masker, buffer) = maskers.of(stream);
                 let read = pipe.read(buffer)?;
+                if let Some(watch) = &mut self.watch {
+                    watch.push(stream, &buffer[..read]);
+                }
                 masker.push(&buffer[..read], &mut |bytes| recorder.record_bytes(stream, bytes));
                 Ok(read)
             }
@@ -125,6 +136,7 @@ impl OutputCapture {
     pub fn finish(mut self, duration_ms: u64) -> ExecuteResult {
         self.finish_stream(Stream::Stdout);
         self.finish_stream(Stream::Stderr);
-        self.recorder.finish(duration_ms)
+        let rehearsal = self.watch.take().map(OutputWatch::finish);
+        ExecuteResult { rehearsal, ..self.recorder.finish(duration_ms) }
     }
 }

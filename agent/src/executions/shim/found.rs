@@ -10,7 +10,7 @@ use ring::digest;
 use super::Execution;
 use super::verify::{self, ScriptRefusal};
 use crate::executions::ledger::record::{Launch, ParameterRecord};
-use crate::platform::Account;
+use crate::platform::{self, Account};
 
 /// What a run starts, as it was found and checked.
 pub struct Found {
@@ -29,6 +29,10 @@ pub fn find(
     account: Option<Account>,
 ) -> Result<Found, ScriptRefusal> {
     let sha256 = launch.sha256.as_deref();
+    if launch.file.is_some() {
+        // This program itself, in a process of the user that scripts run as.
+        return Ok(Found { account, program: platform::self_program(), interpreter: None });
+    }
     let program = match launch.argv.first() {
         Some(program) => verify::program(program)?,
         None if launch.package.is_some() => {
@@ -61,7 +65,7 @@ fn sha256_of(message: &SignedMessage) -> String {
 pub fn program_sha256(launch: &Launch, program: &Path) -> Option<String> {
     match launch.argv.is_empty() {
         // The archive, which has all files that can run.
-        true if launch.package.is_some() => launch.sha256.clone(),
+        true if launch.package.is_some() || launch.file.is_some() => launch.sha256.clone(),
         true => verify::hash(program).ok(),
         false => Some(sha256_of(&attestation::words_message(&launch.argv))),
     }

@@ -81,6 +81,8 @@ impl<'a> HealthMonitor<'a> {
     /// A child has ended, which may be the check.
     pub fn handle_exit(&mut self, pid: u32, is_success: bool) {
         if self.running.as_ref().is_some_and(|running| running.pid == pid) {
+            // What it has left in its group would add up with every check.
+            platform::signal_group(pid, Signal::Kill);
             self.running = None;
             self.note(is_success);
         }

@@ -12,6 +12,7 @@ pub mod mask;
 mod process_end;
 mod processes;
 mod recorder;
+mod rehearsal;
 mod service;
 mod steps;
 mod supervise;
@@ -33,6 +34,7 @@ use self::found::{Found, attested_step, find, program_sha256};
 use self::log::Log;
 use self::mask::Masks;
 use self::recorder::{Recorder, RecorderLimits};
+use self::rehearsal::{OutputWatch, RehearsalError, RehearsalWatch};
 use self::verify::ScriptRefusal;
 use crate::executions::ledger::record::{
     CommandRecord, ExecutionEnd, ExitRecord, HolderRecord, Launch, ParameterRecord, Settlement,
@@ -94,6 +96,7 @@ struct Execution {
     /// Of a service with limits that the system applies.
     group: Option<ControlGroup>,
     limits: Option<ServiceLimits>,
+    rehearsal: Option<RehearsalWatch>,
 }
 
 /// The account of an execution, and what it starts; `None` for steps.
@@ -146,6 +149,7 @@ fn run_execution(dir: ExecutionDir, log: Log) -> Result<(), ShimError> {
         library,
         group: None,
         limits: None,
+        rehearsal: None,
     };
     let ended = execution.execute();
     if let Some(group) = execution.group.take() {
@@ -153,7 +157,7 @@ fn run_execution(dir: ExecutionDir, log: Log) -> Result<(), ShimError> {
     }
     // Before the result is written: no secret outlives an execution that counts as ended.
     secret_files::remove(&execution.dir);
-    if execution.launch.package.is_some() {
+    if execution.launch.needs_download() {
         packages::remove(&execution.dir);
     }
     execution.write_exit(ended?)?;
@@ -196,7 +200,13 @@ impl Execution {
             }
         };
         let run = self.attested_run(found.as_ref(), &parameters);
-        let capture = OutputCapture::new(self.mark_started()?, masks);
+        let watch = match self.rehearse(account.as_ref(), &parameters) {
+            Ok(watch) => watch,
+            Err(error) => {
+                return Ok(exit_without_run(ExecutionEnd::not_spawned(&error.to_string())));
+            }
+        };
+        let capture = OutputCapture::new(self.mark_started()?, masks).watched_by(watch);
         self.prepare_service();
         let (exit, steps) = match &found {
             Some(found) => {
@@ -205,8 +215,28 @@ impl Execution {
             }
             None => steps::run(self, account, &parameters, control, capture)?,
         };
+        let mut exit = exit;
+        if let Some(watch) = self.rehearsal.take() {
+            exit.result.rehearsal = Some(watch.finish(exit.result.rehearsal.take()));
+        }
         let run = AttestedRun { ended_at_ms: unix_now_ms(), steps, ..run };
         Ok(ExitRecord { run: has_run(&exit).then_some(run), ..exit })
+    }
+
+    /// Prepares a rehearsal, if it is one.
+    fn rehearse(
+        &mut self,
+        account: Option<&Account>,
+        parameters: &ParameterRecord,
+    ) -> Result<Option<OutputWatch>, RehearsalError> {
+        if !self.launch.is_rehearsal {
+            return Ok(None);
+        }
+        let secrets = &parameters.secret_parameters;
+        let watch = OutputWatch::of(secrets)?;
+        let run = (self.command_id, self.scripts.parent().unwrap_or(&self.scripts));
+        self.rehearsal = Some(RehearsalWatch::start(run, secrets, account)?);
+        Ok(Some(watch))
     }
 
     /// Finds and checks everything that is going to run; `None` for steps, each of which is found again when
@@ -331,6 +361,7 @@ fn exit_without_run(ending: ExecutionEnd) -> ExitRecord {
         stdout_sha256: None,
         stderr_sha256: None,
         steps: Vec::new(),
+        rehearsal: None,
     };
     ExitRecord {
         ending,

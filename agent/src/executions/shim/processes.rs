@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use muster_protocol::library::CallPart;
+use muster_protocol::library::{CallPart, file_bytes};
 use muster_protocol::secret_parameters::SecretDelivery;
 
 use super::call::{self, CallFiles};
@@ -17,7 +17,7 @@ use super::health::HealthMonitor;
 use super::process_end::ChildExit;
 use super::supervise::{self, ChildEnd, program_of};
 use super::{Execution, ShimError, exit_without_run, verify};
-use crate::executions::environments::{Environment, EnvironmentError, Prepared};
+use crate::executions::environments::{Environment, EnvironmentError, PackageKind, Prepared};
 use crate::executions::ledger::record::{
     ExecutionEnd, ExitRecord, FailedPart, Launch, ParameterRecord,
 };
@@ -149,16 +149,21 @@ pub fn run_alone(
 impl<'a> Processes<'a> {
     fn run(&mut self, parameters: &ParameterRecord) -> Result<ChildEnd, ProcessError> {
         let environment = self.environment()?;
-        let mut python = None;
+        let (mut installed, mut packages) = (None, None);
         if let Some(environment) = &environment {
             if let Some(end) = self.install(environment)? {
                 return Ok(end);
             }
-            python = Some(environment.python());
+            (installed, packages) = (environment.interpreter(), environment.variable());
         }
         let (mut variables, files) = self.variables(parameters)?;
-        let interpreter = python.as_deref().or(self.found.interpreter.as_deref());
-        let program = program_of(self.execution, self.launch, &self.found.program, interpreter);
+        variables.extend(packages);
+        let interpreter = installed.as_deref().or(self.found.interpreter.as_deref());
+        let mut program = program_of(self.execution, self.launch, &self.found.program, interpreter);
+        if let Some(rehearsal) = &self.execution.rehearsal {
+            program.folder = rehearsal.working_folder();
+            variables.push(rehearsal.variable());
+        }
         let (Some(call), Some(files)) = (&self.launch.call, files) else {
             self.part = None;
             let stdin = parameters.stdin.clone();
@@ -190,9 +195,10 @@ impl<'a> Processes<'a> {
     /// The environment with the packages that the script needs, ready or not.
     fn environment(&self) -> Result<Option<Environment>, ProcessError> {
         let Some(requirements) = &self.launch.requirements else { return Ok(None) };
-        let interpreter = self.found.interpreter.as_deref().unwrap_or(Path::new("python3"));
-        let account = self.found.account.as_ref();
-        let opened = Environment::open(&self.execution.dir, interpreter, requirements, account);
+        let kind = PackageKind::of(self.launch.interpreter.as_deref());
+        let interpreter = self.found.interpreter.as_deref().unwrap_or(Path::new(kind.program()));
+        let (program, account) = ((kind, interpreter), self.found.account.as_ref());
+        let opened = Environment::open(&self.execution.dir, program, requirements, account);
         opened.map(Some).map_err(dependencies_failed)
     }
 
@@ -241,7 +247,7 @@ impl<'a> Processes<'a> {
                 None => (entry, Vec::new()),
             };
             arguments.extend(check.argv.iter().map(OsString::from));
-            Program { path, name: None, arguments, stdin: None, ..service.clone() }
+            Program { path, name: None, arguments, stdin: None, input: None, ..service.clone() }
         });
         let start = move || match &program {
             Some(program) => supervise::spawn_silent(execution, program, found.account.as_ref()),
@@ -272,10 +278,11 @@ impl<'a> Processes<'a> {
         &self,
         parameters: &ParameterRecord,
     ) -> Result<(Variables, Option<CallFiles>), ProcessError> {
-        let open = parameters.parameters.iter();
+        let launch = self.launch;
+        let is_file = |name: &String| launch.file_parameters.contains(name);
+        let open = parameters.parameters.iter().filter(|(name, _)| !is_file(name));
         let mut variables: Vec<(OsString, OsString)> =
             open.map(|(name, value)| (name.into(), value.into())).collect();
-        let launch = self.launch;
         let secrets = &parameters.secret_parameters;
         let mut files: Vec<(&str, &[u8])> = Vec::new();
         if launch.secrets == SecretDelivery::File {
@@ -283,6 +290,12 @@ impl<'a> Processes<'a> {
         } else {
             variables.extend(secrets.iter().map(|(name, value)| (name.into(), value.into())));
         }
+        let contents = parameters.parameters.iter().filter(|(name, _)| is_file(name));
+        // They were checked before the execution was accepted.
+        let contents: Vec<(&str, Vec<u8>)> = contents
+            .map(|(name, value)| (name.as_str(), file_bytes(value).unwrap_or_default()))
+            .collect();
+        files.extend(contents.iter().map(|(name, bytes)| (*name, bytes.as_slice())));
         for file in launch.call.iter().flat_map(call::files) {
             files.push(file);
         }

@@ -167,6 +167,7 @@ impl Recorder {
             stdout_sha256: None,
             stderr_sha256: None,
             steps: Vec::new(),
+            rehearsal: None,
         })
     }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use muster_protocol::file_transfer::FileOperation;
 use muster_protocol::frame::output::Stream;
 use muster_protocol::limits::CANCEL_GRACE_MS;
 use muster_protocol::stdin::Stdin;
@@ -19,7 +20,8 @@ use super::health::HealthMonitor;
 use super::process_end::{self, ChildExit};
 use super::{Execution, ShimError};
 use crate::executions::environment::{ENV_MARKER, allowed, for_account};
-use crate::executions::ledger::record::{CancelRecord, Launch};
+use crate::executions::file_transfers::FileWork;
+use crate::executions::ledger::record::{CancelRecord, FileLaunch, Launch};
 use crate::executions::program::Program;
 use crate::platform::{self, Account, Signal};
 use crate::storage;
@@ -38,6 +40,9 @@ pub(super) fn program_of(
     program: &Path,
     interpreter: Option<&Path>,
 ) -> Program {
+    if let Some(file) = &launch.file {
+        return transfer(execution, file, program);
+    }
     // A package finds its own files beside it.
     let package = launch.package.as_ref().and_then(|_| execution.dir.package());
     let scripts = || package.clone().unwrap_or_else(|| execution.scripts.clone());
@@ -50,7 +55,35 @@ pub(super) fn program_of(
         (None, None) => (program, None, Vec::new(), scripts()),
     };
     arguments.extend(launch.args.iter().map(OsString::from));
-    Program { path: path.to_owned(), name, arguments, folder, variables: Vec::new(), stdin: None }
+    Program {
+        path: path.to_owned(),
+        name,
+        arguments,
+        folder,
+        variables: Vec::new(),
+        stdin: None,
+        input: None,
+    }
+}
+
+/// The process that transfers a file. It gets the content as its standard input, so that its user needs no
+/// access to the folder of the execution.
+fn transfer(execution: &Execution, file: &FileLaunch, program: &Path) -> Program {
+    let work = FileWork {
+        command_id: execution.command_id,
+        state_dir: execution.dir.state().unwrap_or(Path::new("/")).to_owned(),
+        file: file.clone(),
+    };
+    let work = serde_json::to_string(&work).unwrap_or_default();
+    Program {
+        path: program.to_owned(),
+        name: Some("muster-agent".to_owned()),
+        arguments: vec!["transfer-file".into(), work.into()],
+        folder: PathBuf::from("/"),
+        variables: Vec::new(),
+        stdin: None,
+        input: (file.operation == FileOperation::Push).then(|| execution.dir.archive()),
+    }
 }
 
 /// Starts a program, without a shell.
@@ -95,7 +128,10 @@ fn command(
         .envs(program.variables.iter().map(|(name, value)| (name, value)))
         .env(ENV_MARKER, execution.command_id.hyphenated().to_string())
         .process_group(0)
-        .stdin(standard_input(execution, program.stdin.as_ref(), account)?);
+        .stdin(match &program.input {
+            Some(path) => File::open(path)?.into(),
+            None => standard_input(execution, program.stdin.as_ref(), account)?,
+        });
     if let Some(group) = &execution.group {
         let mut entrance = group.entrance()?;
         // SAFETY: a write to an open file allocates nothing and takes no lock. It comes before the process
@@ -193,6 +229,11 @@ pub fn supervise(
         }
         supervisor.check_health(execution);
         supervisor.advance_kill_stage();
+        let mut timeout = supervisor.next_timeout();
+        if let Some(rehearsal) = &execution.rehearsal {
+            rehearsal.sample();
+            timeout = timeout.min(rehearsal.next_sample());
+        }
         let ready = platform::wait_readable(
             [
                 supervisor.stdout.as_ref().map(|pipe| pipe.as_fd()),
@@ -201,7 +242,7 @@ pub fn supervise(
                 Some(control.as_fd()),
                 supervisor.health.as_ref().and_then(HealthMonitor::process),
             ],
-            Some(supervisor.next_timeout()),
+            Some(timeout),
         )
         .map_err(ShimError::system("wait for output"))?;
         supervisor.read([ready[0], ready[1]]);

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::detail_and_hint;
 use super::finding::{Check, Finding};
-use crate::link::{Connector, LinkError, Socket, instant};
+use crate::link::{Connector, LinkError, Socket, clock_difference, instant};
 
 /// Time limit for the handshake.
 const TLS_TIMEOUT: Duration = Duration::from_secs(8);
@@ -34,6 +34,10 @@ pub async fn tls(connector: &Connector, socket: Option<Box<dyn Socket>>) -> Find
         Ok(stream) => stream,
         Err(error) => {
             let (detail, hint) = detail_and_hint(&error);
+            let detail = match clock_difference(connector, &error).await {
+                Some(difference) => format!("{detail}; {difference}"),
+                None => detail,
+            };
             return Finding::fail(check, detail, hint);
         }
     };

@@ -50,6 +50,10 @@ pub struct Explanation {
     /// Fingerprints of the publishers one of whom must have signed a script of the library; absent if the
     /// host runs any.
     pub publishers: Option<Vec<String>>,
+    /// Folders whose files the server may read.
+    pub readable_folders: Vec<String>,
+    /// Folders in which the server may write files.
+    pub writable_folders: Vec<String>,
     /// The user that all of this runs as.
     pub runs_as: String,
     pub life_cycle: Vec<LifeCycleEntry>,
@@ -172,6 +176,8 @@ impl Explanation {
                 .publishers
                 .as_ref()
                 .map(|keys| keys.iter().map(|key| key.fingerprint().to_string()).collect()),
+            readable_folders: in_force.files.iter().flat_map(|files| files.read.clone()).collect(),
+            writable_folders: in_force.files.iter().flat_map(|files| files.write.clone()).collect(),
             runs_as: runs_as(&in_force, state_dir),
             life_cycle: life_cycle(policy.is_ok().then_some(&in_force)),
             needs_approval: in_force.needs_approval.as_ref().map(ApprovalEntry::of),

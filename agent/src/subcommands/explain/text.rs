@@ -58,6 +58,15 @@ impl Explanation {
             },
             false => "  Run scripts of its library: no.".to_owned(),
         });
+        for (verb, folders) in [("Write", &self.writable_folders), ("Read", &self.readable_folders)]
+        {
+            line(match folders.is_empty() {
+                true => format!("  {verb} files: no."),
+                false => {
+                    format!("  {verb} files as {user} in {}.", for_terminal(&folders.join(", ")))
+                }
+            });
+        }
         let named = |is_allowed: bool| {
             let entries = self.life_cycle.iter().filter(|entry| entry.is_allowed == is_allowed);
             let names: Vec<_> = entries.map(|entry| entry.name).collect();

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use uuid::Uuid;
 
 use crate::clock::between;
 use crate::config::Config;
 use crate::identity::client_certificate::ClientCertificate;
 use crate::identity::key::KeyRing;
-use crate::link::{Authorities, Connector, Exchange, Link, LinkError, PathLimits, WebSocket};
+use crate::link::{
+    Authorities, Connector, Exchange, Link, LinkError, PathLimits, WebSocket, clock_difference,
+};
 use crate::sessions::Upgrade;
 use crate::sessions::reconnect::Transport;
 
@@ -19,6 +22,8 @@ const MAX_WEBSOCKET_RETRY: Duration = Duration::from_secs(600);
 pub struct Dialer<'a> {
     config: &'a Config,
     authorities: Authorities,
+    /// The notice of the server that the connector was created after.
+    notice_id: Option<Uuid>,
     /// Created on first use and kept: reading the host's certificates takes time and memory.
     connector: Option<Connector>,
     /// What the connector shows to the server.
@@ -31,6 +36,7 @@ impl<'a> Dialer<'a> {
         Self {
             config,
             authorities: config.authorities.clone(),
+            notice_id: None,
             connector: None,
             certificate: None,
             limits: PathLimits::default(),
@@ -57,6 +63,19 @@ impl<'a> Dialer<'a> {
     pub fn reload_authorities(&mut self) {
         self.authorities = self.authorities.reload();
         self.connector = None;
+    }
+
+    /// Creates the next connector with the authorities of this notice.
+    pub fn follow(&mut self, notice_id: Option<Uuid>) {
+        if self.notice_id != notice_id {
+            self.notice_id = notice_id;
+            self.connector = None;
+        }
+    }
+
+    /// A sentence about the clocks of host and server, if the link failed because of the time of a certificate.
+    pub async fn clock_difference(&self, error: &LinkError) -> Option<String> {
+        clock_difference(self.connector.as_ref()?, error).await
     }
 
     /// Shows this certificate from the next connection on.

@@ -3,6 +3,7 @@
 pub mod dialer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use muster_protocol::{CloseCode, ExitCode};
@@ -20,11 +21,15 @@ use crate::fault;
 use crate::identity::instance_lock::{InstanceLock, InstanceLockError};
 use crate::identity::key::KeyRing;
 use crate::link::{ConnectError, Link, LinkError};
+use crate::platform;
 use crate::releases::PackageDownloads;
 use crate::sessions::reconnect::{EndCause, EnrolmentState, Reconnect, ReconnectStep};
 use crate::sessions::{self, SessionEnd, SessionOutcome, poll_with};
 use crate::storage::StorageError;
 use crate::storage::layout::StateDir;
+
+/// How long services may take to end before the agent exits for good: 30 s.
+const SERVICE_END_TIME: Duration = Duration::from_secs(30);
 
 /// Why the agent could not start.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +64,13 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
         output: config.output_limits(),
         applies_desired_version: !config.skip_update,
     };
+    // It finds what a shim leaves that is killed.
+    if let Err(error) = platform::become_subreaper() {
+        tracing::warn!(%error, "processes that leave their session can't be found if a shim is killed");
+    }
     let mut agent = Agent::open(state, keys, limits, executions::shim_program())?;
     agent.chosen.clone_from(&config.chosen);
+    agent.authorities = config.authorities.clone();
     let downloads = PackageDownloads::new(config.clone(), agent.state.clone());
     let packages = PackageStore::new(agent.state.clone(), Arc::new(downloads));
     agent.executions.use_packages(packages);
@@ -97,6 +107,7 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
         let link = match ready.take() {
             Some(link) => Ok(link),
             None => {
+                dialer.follow(agent.authorities.notice_id());
                 let dialing = dialer.dial(
                     reconnect.transport(),
                     agent.keys.clone(),
@@ -121,10 +132,21 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
             }
             Err(error) => SessionOutcome { end: SessionEnd::Broken(error), was_registered: false },
         };
+        let difference = match &ended.end {
+            SessionEnd::Broken(error) => {
+                let asking = dialer.clock_difference(error);
+                poll_with(&mut agent.executions, asking, &mut unreported).boxed().await
+            }
+            _ => None,
+        };
+        if let Some(difference) = &difference {
+            tracing::error!("{difference}; set the clock, and synchronise it with NTP");
+        }
         if let (Some(status_file), Some(sentence)) =
             (&mut agent.status_file, ended.end.description())
         {
-            status_file.set_disconnected(sentence);
+            let sentences: Vec<_> = [Some(sentence), difference].into_iter().flatten().collect();
+            status_file.set_disconnected(sentences.join("; "));
         }
         let mut cause = match ended.end {
             SessionEnd::Stopped => {
@@ -195,6 +217,10 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
         match reconnect.next_step(cause, ended.was_registered, enrolment) {
             ReconnectStep::Exit { code, reason } => {
                 tracing::error!(exit_code = code.code(), "{reason}");
+                if code == ExitCode::Fatal {
+                    // The supervisor starts no agent again that would watch them.
+                    agent.executions.end_services(SERVICE_END_TIME).await;
+                }
                 return code;
             }
             ReconnectStep::After(delay) => {

@@ -1,6 +1,6 @@
 //! `muster run`: a script or an ad-hoc command on one agent or many.
 
-mod agent_run;
+pub mod agent_run;
 mod dry_run;
 pub mod job_run;
 mod queue_note;
@@ -23,6 +23,7 @@ use crate::commands::fleet::target_options::{
 };
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
+use crate::input::file_parameters::file_value;
 use crate::input::quantities::milliseconds;
 use crate::input::secret_sources::SecretSource;
 use crate::input::standard_input;
@@ -37,7 +38,7 @@ pub const OPTIONS: OptionNames = &[
     option("script", "SCRIPT or --package").expects("1 to 128 letters, digits and . _ -"),
     option("argv", "COMMAND"),
     option("steps", "--steps"),
-    option("parameters", "--parameter"),
+    option("parameters", "--parameter or --file"),
     option("secret_parameters", "--secret"),
     option("stdin", "--stdin"),
     option("timeout_ms", "--timeout"),
@@ -97,6 +98,9 @@ pub struct Args {
     /// Parameter, as after the script; repeatable
     #[arg(short, long = "parameter", value_name = "NAME=VALUE", help_heading = PARAMETERS)]
     parameters: Vec<String>,
+    /// Parameter of the type file: its value is this file, at most 48 KiB; repeatable
+    #[arg(long = "file", value_name = "NAME=FILE", help_heading = PARAMETERS)]
+    files: Vec<String>,
     /// Package to run instead of a script: NAME for its newest version, or NAME@VERSION
     #[arg(long, value_name = "NAME[@VERSION]", conflicts_with = "argv")]
     package: Option<String>,
@@ -105,7 +109,7 @@ pub struct Args {
     ///
     /// Each [[steps]] has `script` or `argv`, and may have `name`, `parameters`, `secrets` (names of --secret),
     /// `timeout` such as "5m", and `on_failure`: "stop" (default) or "continue".
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["argv", "package", "parameters", "stdin"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["argv", "package", "parameters", "files", "stdin"])]
     steps: Option<PathBuf>,
     /// Secret parameter: prompted for, read from a file (=@FILE), or taken from the environment variable
     /// with this name (=env); repeatable
@@ -238,6 +242,14 @@ impl Args {
                 .split_once('=')
                 .ok_or_else(|| usage(&format!("invalid parameter \"{pair}\"; use NAME=VALUE")))?;
             if parameters.insert(name.to_owned(), value.to_owned()).is_some() {
+                return Err(usage(&format!("parameter {name} is given twice")));
+            }
+        }
+        for pair in &self.files {
+            let (name, path) = pair
+                .split_once('=')
+                .ok_or_else(|| usage(&format!("invalid file \"{pair}\"; use NAME=FILE")))?;
+            if parameters.insert(name.to_owned(), file_value(path.as_ref())?).is_some() {
                 return Err(usage(&format!("parameter {name} is given twice")));
             }
         }

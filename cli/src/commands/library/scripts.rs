@@ -4,6 +4,7 @@ mod edit;
 mod folder;
 mod local_script;
 mod open_folder;
+mod rehearse;
 pub mod signing;
 mod starter;
 
@@ -55,6 +56,9 @@ pub const OPTIONS: OptionNames = &[
     option("search", "--search"),
     option("limit", "--limit"),
     option("statement", "--key"),
+    option("parameters", "--parameter"),
+    option("secret_parameters", "--dummy"),
+    option("timeout_ms", "--timeout"),
 ];
 
 #[derive(Debug, clap::Args)]
@@ -156,6 +160,13 @@ enum Action {
     ///   muster scripts starter disk-report log-tail
     #[command(verbatim_doc_comment)]
     Starter(starter::StarterOptions),
+    /// Run a script with dummy secrets, and show where they come out
+    ///
+    /// The secrets are random for each run. Exit status: 0 if none came out, 1 otherwise.
+    ///
+    ///   muster scripts rehearse deploy --on web-1 -p ENV=test
+    #[command(verbatim_doc_comment)]
+    Rehearse(rehearse::RehearseOptions),
     /// Save the scripts of a folder that differ from those of the server
     ///
     /// Each folder with a `script.toml` is a script. Scripts that only the server has stay.
@@ -223,6 +234,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             Ok(0)
         }
         Action::Starter(options) => starter::run(options, session).await,
+        Action::Rehearse(options) => Box::pin(rehearse::run(options, session)).await,
         Action::Push(options) => folder::push(options, session).await,
         Action::Pull(options) => folder::pull(options, session).await,
     }

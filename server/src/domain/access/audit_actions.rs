@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 117] = [
+pub const AUDIT_ACTIONS: [&str; 124] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -33,6 +33,10 @@ pub const AUDIT_ACTIONS: [&str; 117] = [
     "assignment.update",
     "audit.change_key",
     "audit.remove",
+    "authority.abort",
+    "authority.announce",
+    "authority.retire",
+    "authority.switch",
     "calendar.create",
     "calendar.delete",
     "calendar.update",
@@ -44,6 +48,8 @@ pub const AUDIT_ACTIONS: [&str; 117] = [
     "command.submit",
     "device_login.approve",
     "device_login.refuse",
+    "file.delete",
+    "file.upload",
     "group.create",
     "group.delete",
     "group.halt",
@@ -100,10 +106,11 @@ pub const AUDIT_ACTIONS: [&str; 117] = [
     "script.save",
     "script.sign",
     "script.update",
+    "server.purge",
+    "server.restore",
     "service.restart",
     "service.start",
     "service.stop",
-    "server.restore",
     "session.confirm",
     "session.create",
     "session.refuse",

@@ -100,6 +100,12 @@ pub enum Scope {
     /// Scripts of the library: what hosts that allow it run.
     #[serde(rename = "scripts:write")]
     ScriptsWrite,
+    /// Reads files of hosts whose policy allows it, in addition to `commands:run`, and the pulled files.
+    #[serde(rename = "files:read")]
+    FilesRead,
+    /// Uploads files, and writes them on hosts whose policy allows it, in addition to `commands:run`.
+    #[serde(rename = "files:write")]
+    FilesWrite,
     /// The people of the tenant, with their addresses and roles.
     #[serde(rename = "members:read")]
     MembersRead,
@@ -131,7 +137,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AgentsManage,
@@ -150,6 +156,8 @@ impl Scope {
         Self::SchedulesWrite,
         Self::ScriptsRead,
         Self::ScriptsWrite,
+        Self::FilesRead,
+        Self::FilesWrite,
         Self::MembersRead,
         Self::MembersWrite,
         Self::WebhooksWrite,
@@ -182,6 +190,8 @@ impl Scope {
             Self::SchedulesWrite => "schedules:write",
             Self::ScriptsRead => "scripts:read",
             Self::ScriptsWrite => "scripts:write",
+            Self::FilesRead => "files:read",
+            Self::FilesWrite => "files:write",
             Self::MembersRead => "members:read",
             Self::MembersWrite => "members:write",
             Self::WebhooksWrite => "webhooks:write",
@@ -267,6 +277,8 @@ impl Role {
             ],
             Self::Member => &[
                 Scope::ScriptsWrite,
+                Scope::FilesRead,
+                Scope::FilesWrite,
                 Scope::AgentsWrite,
                 Scope::AgentsManage,
                 Scope::AgentKeysWrite,
@@ -295,6 +307,7 @@ impl Role {
                     Scope::AuditRead,
                     Scope::SchedulesRead,
                     Scope::ScriptsRead,
+                    Scope::FilesRead,
                     Scope::MembersRead,
                     Scope::IntegrationsRead,
                 ]);

@@ -13,6 +13,8 @@ use crate::domain::time::Timestamp;
 
 /// Certificates of one person or one API key that are valid at once.
 pub const MAX_CERTIFICATES_OF_HOLDER: usize = 10;
+/// How long the permission counts to get another certificate without showing a valid one: 24 h.
+pub const NEXT_CERTIFICATE_MS: u64 = 24 * 3_600_000;
 /// Longest certificate request, in bytes.
 pub const MAX_REQUEST_BYTES: usize = 8_192;
 

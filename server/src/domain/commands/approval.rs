@@ -55,7 +55,17 @@ pub struct ApprovalRule {
 impl RuleCondition {
     /// True if the work needs an approval. `agents`: all of the request, with their tags.
     pub fn matches(&self, kind: WorkKind<'_>, agents: &[(AgentId, &[String])]) -> bool {
-        let is_above = self.fan_out_above.is_none_or(|most| agents.len() > most as usize);
+        self.matches_one(kind, agents, agents.len())
+    }
+
+    /// The same for some agents of a request with so many.
+    pub fn matches_one(
+        &self,
+        kind: WorkKind<'_>,
+        agents: &[(AgentId, &[String])],
+        agent_count: usize,
+    ) -> bool {
+        let is_above = self.fan_out_above.is_none_or(|most| agent_count > most as usize);
         self.concerns(kind) && is_above && self.is_target_hit(agents)
     }
 

@@ -147,6 +147,7 @@ pub fn step(state: CommandState, event: CommandEvent) -> CommandTransition {
                 | EndReason::SkippedInvalidParameters
                 | EndReason::SkippedArgvNotAllowed
                 | EndReason::SkippedLibraryNotAllowed
+                | EndReason::SkippedFilesUnsupported
                 | EndReason::SkippedStepsUnsupported
                 | EndReason::SkippedStdinNotAllowed,
             ),

@@ -62,6 +62,8 @@ pub enum EndReason {
     SkippedArgvNotAllowed,
     /// The host runs no scripts of the library, and its job skips such hosts.
     SkippedLibraryNotAllowed,
+    /// The host's agent transfers no files, and its job skips such hosts.
+    SkippedFilesUnsupported,
     /// The host's agent runs no steps, and its job skips such hosts.
     SkippedStepsUnsupported,
     /// The host does not let the script read standard input, and its job skips such hosts.
@@ -94,6 +96,7 @@ impl EndReason {
             Self::SkippedInvalidParameters => "skipped_invalid_parameters",
             Self::SkippedArgvNotAllowed => "skipped_argv_not_allowed",
             Self::SkippedLibraryNotAllowed => "skipped_library_not_allowed",
+            Self::SkippedFilesUnsupported => "skipped_files_unsupported",
             Self::SkippedStepsUnsupported => "skipped_steps_unsupported",
             Self::SkippedStdinNotAllowed => "skipped_stdin_not_allowed",
             Self::AbortedInQueue => "aborted_in_queue",
@@ -156,6 +159,9 @@ impl EndReason {
             }
             Self::SkippedLibraryNotAllowed => {
                 "the host's policy or its agent's version does not allow scripts of the library, and the job skips such hosts; it was never sent"
+            }
+            Self::SkippedFilesUnsupported => {
+                "the host's agent is too old to transfer files, and the job skips such hosts; it was never sent"
             }
             Self::SkippedStepsUnsupported => {
                 "the host's agent is too old to run steps, and the job skips such hosts; it was never sent"

@@ -4,6 +4,7 @@
 //! Limits concern work and changes of agents, not reading. Targets of limits use ids and tags only,
 //! because hosts report everything else themselves.
 
+use muster_protocol::file_transfer::{PULL, PUSH};
 use muster_protocol::step::parts_of;
 
 use crate::domain::access::keys::key_limits::KeyLimits;
@@ -58,6 +59,8 @@ impl<'a> WorkKind<'a> {
         match self {
             Self::Steps(_) if self.parts().any(|part| part.is_none()) => Self::AdHoc.scopes(),
             Self::Steps(_) => &[Scope::CommandsRun],
+            Self::Script(PUSH) => &[Scope::CommandsRun, Scope::FilesWrite],
+            Self::Script(PULL) => &[Scope::CommandsRun, Scope::FilesRead],
             Self::Question | Self::Script(_) => &[Scope::CommandsRun],
             Self::AdHoc => &[Scope::CommandsRun, Scope::CommandsShell],
             Self::LifeCycle => &[Scope::AgentsManage],
@@ -86,6 +89,14 @@ impl<'a> WorkKind<'a> {
             }
             Self::LifeCycle => false,
         }
+    }
+}
+
+/// The scopes that a reader of the output of a command needs. The output of a pull is a file.
+pub fn output_scopes(script: Option<&str>) -> &'static [Scope] {
+    match script {
+        Some(PULL) => &[Scope::CommandsRead, Scope::FilesRead],
+        _ => &[Scope::CommandsRead],
     }
 }
 

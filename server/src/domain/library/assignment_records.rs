@@ -4,6 +4,7 @@ use muster_protocol::package::{PackageKind, PackagePin, ServiceReport};
 use muster_protocol::parameter::Parameters;
 use strum::{EnumString, IntoStaticStr};
 
+use crate::domain::access::keys::key_rights::KeyRights;
 use crate::domain::ids::{AgentId, AssignmentId, PackageId, PrincipalId, TenantId};
 use crate::domain::time::Timestamp;
 
@@ -74,6 +75,8 @@ pub struct WantedAssignment {
     /// The document of the package, byte for byte.
     pub document: String,
     pub pin: PackagePin,
+    /// Of the key that made it; `None` for a member, who may run packages on all agents.
+    pub maker: Option<KeyRights>,
 }
 
 /// The last report of a host about an assignment.

@@ -1,5 +1,7 @@
 //! `/api/certificates`: certificates that this server has issued to clients.
 
+mod rollover;
+
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -17,6 +19,7 @@ use crate::domain::certificates::client_certificate::{
     CertificateHolder, CertificatePolicy, CertificateState, ClientCertificateRecord,
     PeerCertificate,
 };
+use crate::domain::certificates::rollover::RolloverState;
 use crate::domain::ids::CertificateId;
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::Caller;
@@ -27,6 +30,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(list_certificates, issue_certificate))
         .routes(routes!(get_certificates_status))
         .routes(routes!(revoke_certificate))
+        .routes(routes!(rollover::get_rollover, rollover::step_rollover))
 }
 
 /// A certificate of a client. A renewal for the same key changes its times.
@@ -58,6 +62,25 @@ struct CertificatesStatusView {
     expiring_count: u64,
     expired_count: u64,
     revoked_count: u64,
+    /// When the certificate ends that the server shows; `null` if it does not end TLS.
+    server_expires_at: Option<Timestamp>,
+    /// When the server renews it; `null` for a certificate from files.
+    server_renew_at: Option<Timestamp>,
+    /// The name of the server's authority; `null` if it has none.
+    authority: Option<String>,
+    authority_expires_at: Option<Timestamp>,
+    /// How far the rollover to another authority is.
+    rollover: RolloverState,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct RevokeCertificateParams {
+    /// Its holder, an API key or a person, may get another one within 24 hours without showing a valid one.
+    #[serde(default)]
+    #[param(default = false)]
+    allow_next: bool,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -100,6 +123,11 @@ impl From<CertificatesStatus> for CertificatesStatusView {
             expiring_count: count(CertificateState::Expiring),
             expired_count: count(CertificateState::Expired),
             revoked_count: count(CertificateState::Revoked),
+            server_expires_at: status.served.map(|served| served.expires_at),
+            server_renew_at: status.served.and_then(|served| served.renew_at),
+            authority_expires_at: status.authority.as_ref().map(|authority| authority.expires_at),
+            rollover: status.authority.as_ref().map_or(RolloverState::None, |it| it.rollover),
+            authority: status.authority.map(|authority| authority.name),
         }
     }
 }
@@ -124,9 +152,10 @@ struct IssuedCertificateView {
 
 /// Issue a certificate to the caller, valid for 90 days.
 ///
-/// It is for the API key or the member that asks, at most 10 at once. A caller that has a valid certificate must show
-/// it on the connection of this request, or the answer is 409 `certificate_exists`. The answer of a server that does
-/// not end TLS is 409 `no_certificates`.
+/// It is for the API key or the member that asks, at most 10 at once. A caller that has a certificate, or had one, must
+/// show a valid one on the connection of this request, or the answer is 409 `certificate_exists`: `allow_next` of
+/// `DELETE /api/certificates/{id}` permits one without that. The answer of a server that does not end TLS is 409
+/// `no_certificates`.
 #[utoipa::path(post, path = "/api/certificates", tag = "certificates", request_body = IssueCertificate,
     responses((status = 201, body = IssuedCertificateView), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn issue_certificate(
@@ -169,16 +198,19 @@ async fn get_certificates_status(
 }
 
 /// Revoke a certificate for good. Its agent is disconnected within a second, and its key pair opens no further
-/// session: delete the agent and install it again. The certificate of another API key needs `api_keys:write` too, and
-/// that of another member `members:write`. Repeatable. The answer of a server that does not end TLS is 409
-/// `no_certificates`.
-#[utoipa::path(delete, path = "/api/certificates/{id}", tag = "certificates", params(("id" = Uuid, Path)),
-    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+/// session: delete the agent and install it again. The certificate of another API key needs `api_keys:write` too, and a
+/// caller that could have created this key; that of another member needs `members:write`. Repeatable. With `allow_next`
+/// the holder can get another certificate; a key can't allow that to itself, and a person needs a password that was
+/// confirmed in the last 15 minutes. The answer of a server that does not end TLS is 409 `no_certificates`.
+#[utoipa::path(delete, path = "/api/certificates/{id}", tag = "certificates", params(("id" = Uuid, Path), RevokeCertificateParams),
+    responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn revoke_certificate(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
+    Params(params): Params<RevokeCertificateParams>,
 ) -> ApiResult<StatusCode> {
-    state.services.certificates.revoke(&caller, CertificateId(id)).await?;
+    let certificates = &state.services.certificates;
+    certificates.revoke(&caller, CertificateId(id), params.allow_next).await?;
     Ok(StatusCode::NO_CONTENT)
 }

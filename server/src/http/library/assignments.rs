@@ -23,7 +23,9 @@ use crate::http::extract::{Body, Id, PageParams, Params, page};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
-use crate::services::library::assignments::{AssignedAgent, AssignmentRequest, reference};
+use crate::services::library::assignments::{
+    AssignedAgent, AssignmentHold, AssignmentRequest, reference,
+};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -133,7 +135,8 @@ struct AssignedAgentView {
     agent_id: AgentId,
     agent_name: String,
     is_connected: bool,
-    /// `wanted`: the agent has reported nothing about this version. `downloading`, `installed`, `failed`.
+    /// `wanted`: the agent has reported nothing about this version. `downloading`, `installed`, `failed`. `held`: the
+    /// server does not send it; `error` says why.
     #[schema(example = "installed")]
     state: String,
     /// Why it failed, for programs.
@@ -166,18 +169,24 @@ impl From<AssignmentRecord> for AssignmentView {
 
 impl AssignedAgentView {
     fn of(assignment_id: AssignmentId, agent: AssignedAgent) -> Self {
-        let AssignedAgent { facts, state } = agent;
+        let AssignedAgent { facts, state, hold } = agent;
+        let reported = || state.as_ref().map(|state| state.state.clone());
+        let shown = hold.as_ref().map(|_| "held".to_owned()).or_else(reported);
+        let code = || state.as_ref().and_then(|state| state.error_code.clone());
+        let error_code = hold.as_ref().map(|hold| hold.code().to_owned()).or_else(code);
+        let text = || state.as_ref().and_then(|state| state.error.clone());
+        let error = hold.as_ref().map(AssignmentHold::text).or_else(text);
         let service = state.as_ref().and_then(|state| state.service.as_ref());
         Self {
             service: service.map(|report| ServiceStateView::of(facts.id, assignment_id, report)),
             agent_id: facts.id,
             agent_name: facts.name,
             is_connected: facts.is_online,
-            state: state.as_ref().map_or_else(|| "wanted".to_owned(), |state| state.state.clone()),
+            state: shown.unwrap_or_else(|| "wanted".to_owned()),
             skipped_count: state.as_ref().map_or(0, |state| state.skipped_count),
             reported_at: state.as_ref().map(|state| state.reported_at),
-            error_code: state.as_ref().and_then(|state| state.error_code.clone()),
-            error: state.and_then(|state| state.error),
+            error_code,
+            error,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The library: scripts and their versions, and packages.
 
 mod assignments;
+mod files;
 mod packages;
 pub(super) mod scripts;
 mod services;

@@ -23,6 +23,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .merge(super::versions::routes())
         .merge(super::starter::routes())
         .merge(super::packages::routes())
+        .merge(super::files::routes())
         .merge(super::assignments::routes())
         .merge(super::services::routes())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use muster_protocol::object::Object;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -97,8 +98,10 @@ async fn start_service(
     state: State<AppState>,
     caller: Caller,
     id: Id,
+    headers: HeaderMap,
     Body(body): Body<ControlService>,
 ) -> ApiResult<(axum::http::StatusCode, axum::Json<ControlledService>)> {
+    refuse_idempotency_key(&headers)?;
     control(state, caller, id, body, ServiceAction::Start).await
 }
 
@@ -111,8 +114,10 @@ async fn stop_service(
     state: State<AppState>,
     caller: Caller,
     id: Id,
+    headers: HeaderMap,
     Body(body): Body<ControlService>,
 ) -> ApiResult<(axum::http::StatusCode, axum::Json<ControlledService>)> {
+    refuse_idempotency_key(&headers)?;
     control(state, caller, id, body, ServiceAction::Stop).await
 }
 
@@ -125,9 +130,21 @@ async fn restart_service(
     state: State<AppState>,
     caller: Caller,
     id: Id,
+    headers: HeaderMap,
     Body(body): Body<ControlService>,
 ) -> ApiResult<(axum::http::StatusCode, axum::Json<ControlledService>)> {
+    refuse_idempotency_key(&headers)?;
     control(state, caller, id, body, ServiceAction::Restart).await
+}
+
+/// Who sends the header relies on it, and a repeated restart is another one.
+fn refuse_idempotency_key(headers: &HeaderMap) -> Result<(), Problem> {
+    match headers.contains_key("idempotency-key") {
+        true => Err(Problem::invalid_query(
+            "`Idempotency-Key` does not apply to actions on services; leave it out".into(),
+        )),
+        false => Ok(()),
+    }
 }
 
 async fn control(

@@ -39,7 +39,8 @@ pub(super) struct CreateScriptBody {
     /// The script has a trigger, which decides in each call of a schedule whether main runs.
     #[serde(default)]
     has_trigger: bool,
-    /// A `requirements.txt` with the packages that a script in Python needs: at most 16 KiB.
+    /// The packages that a script needs: a `requirements.txt` for `python`, or a `package.json` for `node`. At most
+    /// 16 KiB.
     requirements: Option<String>,
     /// Why it was saved.
     message: Option<String>,
@@ -77,7 +78,8 @@ pub(super) struct ScriptVersionBody {
     /// The script has a trigger, which decides in each call of a schedule whether main runs.
     #[serde(default)]
     has_trigger: bool,
-    /// A `requirements.txt` with the packages that a script in Python needs: at most 16 KiB.
+    /// The packages that a script needs: a `requirements.txt` for `python`, or a `package.json` for `node`. At most
+    /// 16 KiB.
     requirements: Option<String>,
     /// Why it was saved.
     message: Option<String>,
@@ -123,6 +125,7 @@ pub(super) enum ParameterType {
     Boolean,
     Choice,
     Secret,
+    File,
 }
 
 /// What a publisher has signed about a version.
@@ -154,7 +157,7 @@ pub(super) struct LibraryScriptView {
     parameters: Vec<ScriptParameterView>,
     timeout_ms: Option<u64>,
     has_trigger: bool,
-    /// A `requirements.txt`.
+    /// A `requirements.txt` or a `package.json`.
     requirements: Option<String>,
     /// Hex SHA-256 of the text.
     sha256: String,
@@ -173,7 +176,7 @@ pub(super) struct ScriptVersionView {
     parameters: Vec<ScriptParameterView>,
     timeout_ms: Option<u64>,
     has_trigger: bool,
-    /// A `requirements.txt`.
+    /// A `requirements.txt` or a `package.json`.
     requirements: Option<String>,
     /// Hex SHA-256 of the text.
     sha256: String,
@@ -282,6 +285,7 @@ impl From<ScriptParameterView> for ScriptParameter {
             ParameterType::Boolean => ParameterKind::Boolean,
             ParameterType::Choice => ParameterKind::Choice,
             ParameterType::Secret => ParameterKind::Secret,
+            ParameterType::File => ParameterKind::File,
         };
         let (choices, pattern) = (view.choices, view.pattern);
         let (name, required, default, help) = (view.name, view.required, view.default, view.help);
@@ -297,6 +301,7 @@ impl From<ScriptParameter> for ScriptParameterView {
             ParameterKind::Boolean => ParameterType::Boolean,
             ParameterKind::Choice => ParameterType::Choice,
             ParameterKind::Secret => ParameterType::Secret,
+            ParameterKind::File => ParameterType::File,
         };
         let ScriptParameter { name, required, default, choices, pattern, help, .. } = parameter;
         Self { name, kind, required, default, choices, pattern, help }

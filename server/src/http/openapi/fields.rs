@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator;
 
 use super::named_schemas;
-use super::shapes::{RUNNABLE_SCRIPT, SCRIPT, or_null, reference};
+use super::shapes::{JOB_SCRIPT, SCRIPT, or_null, reference};
 use super::text_fields::word;
 use crate::domain::access::keys::key_limits::{MAX_FAN_OUT, MAX_KEY_SCRIPTS};
 use crate::domain::commands::approval::{MAX_APPROVAL_WAIT_MS, MAX_DECISION_CHARS};
@@ -131,7 +131,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         json!({"type": ["integer", "null"], "minimum": 1, "maximum": MAX_AGENTS_OF_KEY});
     let argv = json!({"type": ["array", "null"], "items": word(), "minItems": 1,
         "maxItems": MAX_ARGV_WORDS});
-    let script = json!({"type": ["string", "null"], "pattern": RUNNABLE_SCRIPT});
+    let script = json!({"type": ["string", "null"], "pattern": JOB_SCRIPT});
     let scripts = json!({"type": ["array", "null"], "maxItems": MAX_KEY_SCRIPTS,
         "items": {"type": "string", "pattern": SCRIPT}});
     let target =
@@ -284,6 +284,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
             (group, "healthy_for_ms", most(0, day)),
         ]);
     }
+    fields.extend(super::file_fields::all());
     fields.extend(super::library_fields::all());
     fields.extend(super::text_fields::all());
     fields.extend(super::schedule_fields::all());

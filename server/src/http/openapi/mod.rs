@@ -3,6 +3,7 @@
 mod completion;
 mod examples;
 mod fields;
+mod file_fields;
 mod integration_fields;
 mod library_fields;
 mod named_schemas;

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use super::fields::{TIMESTAMP, one_of_names};
 use super::library_fields::FOLDER;
+use muster_protocol::file_transfer::MAX_FILE_BYTES;
+
 use super::shapes::{SCRIPT, VERSION, reference};
 use super::text_fields::return_path;
 use crate::domain::access::audit_actions::AUDIT_ACTIONS;
@@ -54,10 +56,9 @@ fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
             json!({"type": "integer", "minimum": 1, "maximum": MAX_LIMIT,
                 "default": DEFAULT_LIMIT}),
         ),
-        "sha256" => (
-            "SHA-256 of the archive, in hex.",
-            json!({"type": "string", "pattern": "^[0-9a-f]{64}$"}),
-        ),
+        "sha256" => {
+            ("SHA-256 of the file, in hex.", json!({"type": "string", "pattern": "^[0-9a-f]{64}$"}))
+        }
         "count" => (
             "Due times to compute.",
             json!({"type": "integer", "minimum": 1, "maximum": MAX_COUNT, "default": DEFAULT_COUNT}),
@@ -109,6 +110,10 @@ fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
         "Range" => (
             "One range of bytes, such as `bytes=100-`. Any other value is ignored.",
             json!({"type": "string"}),
+        ),
+        "offset_bytes" => (
+            "Bytes of the file before these.",
+            json!({"type": "integer", "minimum": 0, "maximum": MAX_FILE_BYTES}),
         ),
         "from_bytes" => (
             "Bytes to skip.",

@@ -113,7 +113,7 @@ fn add(operation: &mut Operation, takes_body: bool) {
 
 /// True for numbers of the query.
 fn is_bounded(parameter: &RefOr<Parameter>) -> bool {
-    const NAMES: [&str; 4] = ["count", "from_bytes", "limit", "wait_ms"];
+    const NAMES: [&str; 5] = ["count", "from_bytes", "limit", "offset_bytes", "wait_ms"];
     matches!(parameter, RefOr::T(parameter) if NAMES.contains(&parameter.name.as_str()))
 }
 

@@ -104,7 +104,7 @@ async fn get_authority(State(state): State<AppState>) -> ApiResult<Response> {
     let authority = state.authority.as_ref();
     let authority = authority.ok_or_else(|| Problem::not_found("authority of this server"))?;
     let headers = [(CONTENT_TYPE, PEM_TYPE), (CACHE_CONTROL, NOT_KEPT)];
-    Ok((headers, authority.certificate_pem().to_owned()).into_response())
+    Ok((headers, authority.certificate_pem()).into_response())
 }
 
 async fn get_sums(

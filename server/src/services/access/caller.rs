@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::access::principal::ActorKind;
 use crate::domain::access::principal::{Principal, Scope};
+use crate::domain::certificates::client_certificate::KeyHash;
 use crate::domain::ids::{AgentId, AuditId, MemberId, PrincipalId, SessionId, TenantId};
 use crate::domain::source::ClientSource;
 use crate::domain::time::Timestamp;
@@ -21,6 +22,8 @@ pub struct Caller {
     pub source: Option<String>,
     /// The id of its request, for logs.
     pub request_id: Option<Arc<str>>,
+    /// The certificate of its connection, where one is required: what it has under way ends with it.
+    pub certificate: Option<KeyHash>,
 }
 
 /// Where a request comes from whose sender is not known yet.

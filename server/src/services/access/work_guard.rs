@@ -24,7 +24,7 @@ use crate::domain::schedules::calendar::{Calendar, CalendarBlock, CalendarRecord
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Tenants whose rules of approval are cached.
 const CACHED_TENANTS: u64 = 4_096;
@@ -201,7 +201,16 @@ impl WorkGuard {
         caller: &Caller,
         kind: WorkKind<'_>,
     ) -> Result<Vec<ApprovalRule>> {
-        let rules = self.rules(caller.principal.tenant_id).await?;
+        Ok(self.rules_of(caller.principal.tenant_id, kind).await?)
+    }
+
+    /// The same for work that no caller asks for now.
+    pub async fn rules_of(
+        &self,
+        tenant_id: TenantId,
+        kind: WorkKind<'_>,
+    ) -> std::result::Result<Vec<ApprovalRule>, StoreError> {
+        let rules = self.rules(tenant_id).await?;
         let rules = rules.approval.iter();
         Ok(rules.filter(|rule| rule.condition.concerns(kind)).cloned().collect())
     }
@@ -252,7 +261,10 @@ impl WorkGuard {
         self.rules.invalidate(&tenant_id);
     }
 
-    async fn rules(&self, tenant_id: TenantId) -> Result<Arc<TenantRules>> {
+    async fn rules(
+        &self,
+        tenant_id: TenantId,
+    ) -> std::result::Result<Arc<TenantRules>, StoreError> {
         if let Some(known) = self.rules.get(&tenant_id) {
             return Ok(known);
         }

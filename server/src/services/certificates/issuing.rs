@@ -35,6 +35,23 @@ pub(super) fn authority(
     params.self_signed(key)
 }
 
+/// The key of the next authority, in a certificate that this authority signs. By it, clients that trust only this
+/// one trust what the next one issues.
+pub(super) fn next_authority(
+    (authority_name, authority_key): (&str, &KeyPair),
+    (name, key): (&str, &KeyPair),
+    validity: &Validity,
+) -> Result<Certificate, Error> {
+    let issuer_params = authority_params(authority_name);
+    let issuer = Issuer::from_params(&issuer_params, authority_key);
+    let mut params = authority_params(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.use_authority_key_identifier_extension = true;
+    params.serial_number = Some(serial_number()?);
+    limit(&mut params, validity);
+    params.signed_by(key, &issuer)
+}
+
 /// The certificate of the server, for its key.
 pub(super) fn server(
     (authority_name, authority_key): (&str, &KeyPair),
@@ -117,7 +134,8 @@ impl PublicKeyData for AgentKey<'_> {
 fn authority_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = named(name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    // It signs certificates of clients and servers, and the key of the next authority.
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
 }

@@ -127,6 +127,8 @@ impl Commands {
         let clearance = self.guard.check(caller, kind, &agents, confirmation).await?;
         self.choose_release(caller, target, name, validated).await?;
         pin_script(&self.library, caller.principal.tenant_id, validated, None).await?;
+        // A rehearsal has got some.
+        target.check_secrets(&validated.secret_parameters)?;
         match (validated.preflight_request(), target.host()) {
             (Some(request), Some(host)) if validated.on_mismatch == OnMismatch::Refuse => {
                 self.preflight.check(caller.principal.tenant_id, vec![host], 1, request).await?;

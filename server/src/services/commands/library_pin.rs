@@ -2,19 +2,26 @@
 
 use std::sync::Arc;
 
-use muster_protocol::library::{LibraryReference, ParameterKind, ScriptContent};
+use muster_protocol::file_transfer::{FileTransfer, PUSH};
+use muster_protocol::library::{
+    LibraryReference, ParameterKind, ScriptContent, ScriptDocument, ScriptParameter,
+};
 use muster_protocol::manifest::ManifestMismatch;
 use muster_protocol::parameter::{ParameterError, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
 use muster_protocol::step::MAX_STEP_CONTENT_BYTES;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::preflight::Executable;
 use super::request::ValidatedCommand;
+use crate::domain::access::credential::NewSecret;
 use crate::domain::ids::TenantId;
 use crate::domain::schedules::trigger_call::PinnedCall;
 use crate::services::error::{Result, ServiceError};
 use crate::services::library::Library;
+
+/// The start of each dummy secret of a rehearsal.
+const DUMMY_PREFIX: &str = "dummy_";
 
 /// Chooses the version of a script of the library, checks the parameters against it, and writes number
 /// and hashes into the data, and the call of a schedule if the script has a trigger. Does nothing for other
@@ -33,10 +40,16 @@ pub(super) async fn pin_script(
         Some(Executable::Package { .. }) => {
             return pin_package(library, tenant_id, validated).await;
         }
+        Some(Executable::File { name, file }) if name == PUSH => {
+            return pin_file(library, tenant_id, file.clone(), validated).await;
+        }
         Some(Executable::Steps { .. }) => return pin_steps(library, tenant_id, validated).await,
         _ => return Ok(()),
     };
     let pinned = library.pin(tenant_id, reference).await?;
+    if validated.data["rehearsal"] == true {
+        add_dummies(&pinned.document, &mut validated.secret_parameters)?;
+    }
     let checked = pinned.document.check_values(parameters, &validated.secret_parameters);
     checked.map_err(invalid_values)?;
     let name = LibraryReference { version: None, ..reference.clone() }.full_name();
@@ -57,6 +70,34 @@ pub(super) async fn pin_script(
     Ok(())
 }
 
+/// Adds the size of a file that was uploaded, and keeps it until hosts have got it.
+async fn pin_file(
+    library: &Library,
+    tenant_id: TenantId,
+    file: FileTransfer,
+    validated: &mut ValidatedCommand,
+) -> Result<()> {
+    let sha256 = file.sha256.clone().unwrap_or_default();
+    let bytes = library.pin_file(tenant_id, &sha256, validated.expires_in_ms).await?;
+    let mut data = validated.data.clone();
+    data["file"] = json!(FileTransfer { bytes: Some(bytes), ..file });
+    validated.set_data(data);
+    Ok(())
+}
+
+/// Gives each secret parameter of a rehearsal a random value that is no secret. Values that the caller gives
+/// stay: a pattern may need one.
+fn add_dummies(document: &ScriptDocument, secrets: &mut SecretParameters) -> Result<()> {
+    let is_secret = |known: &&ScriptParameter| known.kind == ParameterKind::Secret;
+    for parameter in document.parameters.iter().filter(is_secret) {
+        if secrets.get(&parameter.name).is_none() {
+            let dummy = NewSecret::random(DUMMY_PREFIX)?;
+            secrets.insert(parameter.name.clone(), dummy.secret);
+        }
+    }
+    Ok(())
+}
+
 /// Pins each script of the library among the steps. A script with a trigger runs as without a schedule.
 async fn pin_steps(
     library: &Library,
@@ -69,8 +110,12 @@ async fn pin_steps(
         let Executable::Library { name, reference, parameters } = executable else { continue };
         let pinned = library.pin(tenant_id, reference).await?;
         pinned.document.check_values(parameters, secrets).map_err(invalid_values)?;
-        data["steps"][number]["script"] = name.as_str().into();
-        data["steps"][number]["library"] = json!(pinned.pin);
+        let step = data.pointer_mut(&format!("/steps/{number}")).and_then(Value::as_object_mut);
+        let Some(step) = step else {
+            return Err(ServiceError::invalid_field("steps", "must be objects"));
+        };
+        step.insert("script".to_owned(), name.as_str().into());
+        step.insert("library".to_owned(), json!(pinned.pin));
         if contents.iter().all(|known| known.document != pinned.content.document) {
             contents.push(pinned.content);
         }

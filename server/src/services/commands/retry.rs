@@ -13,7 +13,8 @@ use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
 
 /// Fields of the data that a request has. The rest was pinned when the command was stored, and is pinned again.
-const REQUESTED: [&str; 6] = ["argv", "parameters", "script", "stdin", "timeout_ms", "version"];
+const REQUESTED: [&str; 7] =
+    ["argv", "file", "parameters", "script", "stdin", "timeout_ms", "version"];
 /// As [`REQUESTED`], of a step.
 const REQUESTED_OF_STEP: [&str; 6] =
     ["argv", "name", "on_failure", "parameters", "script", "timeout_ms"];

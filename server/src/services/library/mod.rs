@@ -3,6 +3,7 @@
 pub mod assignments;
 mod changes;
 pub mod content;
+pub mod files;
 pub mod packages;
 mod request;
 mod signatures;

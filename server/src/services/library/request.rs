@@ -34,7 +34,7 @@ pub struct ScriptContentRequest {
     pub parameters: Vec<ScriptParameter>,
     pub timeout_ms: Option<u64>,
     pub has_trigger: bool,
-    /// A `requirements.txt`.
+    /// A `requirements.txt` or a `package.json`.
     pub requirements: Option<String>,
     /// Why it was saved.
     pub message: String,

@@ -13,6 +13,9 @@ use crate::hub::Hub;
 use crate::services::Settings;
 use crate::services::access::audit_log;
 use crate::services::access::keys::key_uses::KeyUses;
+use crate::services::certificates::authority::AuthorityError;
+use crate::services::certificates::client_certificates::ClientCertificates;
+use crate::services::library::files::FileLibrary;
 use crate::services::library::packages::Packages;
 use crate::services::sessions::Heartbeats;
 use crate::store::queries::{Retention, TenantRetention};
@@ -46,6 +49,8 @@ pub struct Maintenance {
     pub(in crate::services) heartbeats: Heartbeats,
     pub(in crate::services) uses: KeyUses,
     pub(in crate::services) packages: Packages,
+    pub(in crate::services) files: FileLibrary,
+    pub(in crate::services) certificates: ClientCertificates,
 }
 
 impl Maintenance {
@@ -183,6 +188,22 @@ impl Maintenance {
         }
     }
 
+    /// Follows a rollover of the authority by another process.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next run tries again.
+    pub async fn reload_authority(&self) -> Result<(), StoreError> {
+        match self.certificates.reload_authority().await {
+            Ok(()) => Ok(()),
+            Err(AuthorityError::Store(error)) => Err(error),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "failed to read the authority again");
+                Ok(())
+            }
+        }
+    }
+
     /// Reports keys and certificates that expire soon, each once.
     ///
     /// # Errors
@@ -191,6 +212,12 @@ impl Maintenance {
         while self.store.system().report_expiring_keys(self.clock.now(), KEY_NOTICE_MS).await? > 0 {
         }
         while self.store.system().report_expiring_certificates(self.clock.now()).await? > 0 {}
+        for (certificate, expires_at) in self.certificates.own_certificates() {
+            let (system, now) = (self.store.system(), self.clock.now());
+            if system.report_own_certificate(certificate, expires_at, now).await? {
+                tracing::warn!(?certificate, %expires_at, "a certificate of this server ends soon");
+            }
+        }
         Ok(())
     }
 
@@ -221,7 +248,8 @@ impl Maintenance {
         if parts > 0 {
             tracing::info!(parts, "removed old audit entries");
         }
-        self.packages.sweep().await
+        self.packages.sweep().await?;
+        self.files.sweep().await
     }
 
     /// Deletes what the server keeps and a plan does not. The plan is read now, so a lower one also

@@ -211,19 +211,22 @@ async fn seal_setting(
     name: &'static str,
     (sealed, unreadable): &mut (u64, u64),
 ) -> Result<(), RotationError> {
-    let Some(value) = store.system().setting(name).await? else { return Ok(()) };
-    if both.is_current(&value) {
-        return Ok(());
-    }
-    match both.open(NO_TENANT, name, &value) {
-        Ok(plain) => {
-            let again = both.seal(NO_TENANT, name, &plain)?;
-            store.system().replace_setting(name, again).await?;
-            *sealed += 1;
+    loop {
+        let Some(value) = store.system().setting(name).await? else { return Ok(()) };
+        if both.is_current(&value) {
+            return Ok(());
         }
-        Err(_) => *unreadable += 1,
+        let Ok(plain) = both.open(NO_TENANT, name, &value) else {
+            *unreadable += 1;
+            return Ok(());
+        };
+        let again = both.seal(NO_TENANT, name, &plain)?;
+        // What was stored meanwhile, such as another authority, stays.
+        if store.system().replace_setting(name, (value, again)).await? {
+            *sealed += 1;
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// Where the old key goes: a name that no earlier rotation has used.

@@ -3,10 +3,13 @@
 //! says which due times have come; the rule says what they are.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use muster_protocol::error_chain;
 
 use super::Schedules;
+use super::starts::WAIT_MS;
 use super::subject;
 use crate::domain::ids::{FireId, ScheduleId};
 use crate::domain::schedules::fire::{FireState, jitter};
@@ -16,7 +19,7 @@ use crate::domain::time::Timestamp;
 use crate::services::access::caller::AuditAction;
 use crate::store::StoreError;
 use crate::store::entities::schedules::fire;
-use crate::store::queries::{OpenFire, RecordedFires};
+use crate::store::queries::{FireDecision, OpenFire, RecordedFires};
 
 /// Schedules whose due times are stored in one transaction.
 const BATCH: u64 = 200;
@@ -24,6 +27,9 @@ const BATCH: u64 = 200;
 const OPEN_AT_ONCE: u64 = 500;
 /// Schedules whose jobs are submitted at the same time.
 const STARTS_AT_ONCE: usize = 16;
+
+/// Why a schedule stops and its fire is refused.
+const DEFECT: &str = "the server failed because of a defect, which its log describes; change the schedule and enable it";
 
 /// What there is to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +92,13 @@ impl Schedules {
                 self.stop(&row, "its rule can't be read".into()).await?;
                 continue;
             };
-            let plan = policy::plan(&due_times, row.handled_until, now, row.catch_up());
+            let plan = contained(async {
+                policy::plan(&due_times, row.handled_until, now, row.catch_up())
+            });
+            let Some(plan) = plan.await else {
+                self.stop(&row, DEFECT.into()).await?;
+                continue;
+            };
             let missed = plan.fires.iter().filter(|fire| fire.is_missed).count() as u64;
             let (id, missed) = (row.id, missed + plan.omitted);
             if missed > 0 {
@@ -130,12 +142,31 @@ impl Schedules {
                 let has_successor = newest
                     .get(&one.schedule.id)
                     .is_some_and(|known| *known > (one.fire.due_at, one.fire.id));
-                self.start(one, has_successor).await?;
+                self.start_contained(one, has_successor).await?;
             }
             Ok::<_, StoreError>(())
         });
         let results: Vec<_> = stream::iter(starts).buffer_unordered(STARTS_AT_ONCE).collect().await;
         results.into_iter().collect()
+    }
+
+    /// Starts a fire. What goes wrong with it concerns its schedule alone: the others go on.
+    async fn start_contained(&self, open: OpenFire, has_successor: bool) -> Result<(), StoreError> {
+        let (fire, schedule) = (open.fire.clone(), open.schedule.clone());
+        match contained(Box::pin(self.start(open, has_successor))).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => {
+                let error = error_chain(&error);
+                tracing::warn!(schedule = %schedule.id, fire = %fire.id, error, "failed to start a fire; trying again");
+                // It fails too if the whole database does, and ends this round.
+                self.wait(&fire, WAIT_MS).await
+            }
+            None => {
+                let detail = DEFECT.to_owned();
+                self.decide(&fire, FireDecision::Refuse { detail }).await?;
+                self.stop(&schedule.into(), DEFECT.into()).await
+            }
+        }
     }
 
     /// Stops a schedule that can't go on without a person.
@@ -159,6 +190,12 @@ impl Schedules {
     }
 }
 
+/// The result of a future, or `None` if it panicked: the worker must outlive one bad schedule.
+async fn contained<T>(future: impl Future<Output = T>) -> Option<T> {
+    // What a panic leaves half done is in memory of the future alone; the database rolls back.
+    AssertUnwindSafe(future).catch_unwind().await.ok()
+}
+
 fn fire_row(row: &ScheduleRecord, fire: PlannedFire, now: Timestamp) -> fire::Model {
     let delay_ms = jitter(row.id, fire.due_at, row.jitter_ms.unsigned_abs());
     let planned_at = fire.due_at.plus_ms(delay_ms);
@@ -179,5 +216,18 @@ fn fire_row(row: &ScheduleRecord, fire: PlannedFire, now: Timestamp) -> fire::Mo
         recorded_at: now,
         omitted_before: 0,
         look_at: is_open.then_some(planned_at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_while_one_schedule_is_handled_does_not_reach_the_worker() {
+        let row: Option<serde_json::Value> = None;
+        let broken = contained(async { row.as_ref().expect("a row that can't be read").is_null() });
+        assert_eq!(broken.await, None);
+        assert_eq!(contained(async { 7 }).await, Some(7));
     }
 }

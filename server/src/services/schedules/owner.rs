@@ -45,7 +45,12 @@ impl Schedules {
             return Ok(None);
         };
         let principal = principal(row.tenant_id, row.owner_id, former);
-        let former = Caller { principal: Arc::new(principal), source: None, request_id: None };
+        let former = Caller {
+            principal: Arc::new(principal),
+            source: None,
+            request_id: None,
+            certificate: None,
+        };
         let Ok(job) = template(row) else { return Ok(None) };
         let may_run = former.principal.limits.is_empty()
             && self.jobs.check_template(&former, job.request()).is_ok();
@@ -69,7 +74,12 @@ pub(super) async fn current_owner(
         return Ok(None);
     };
     let is_valid = principal.expires_at.is_none_or(|at| at > now);
-    Ok(is_valid.then(|| Caller { principal: Arc::new(principal), source: None, request_id: None }))
+    Ok(is_valid.then(|| Caller {
+        principal: Arc::new(principal),
+        source: None,
+        request_id: None,
+        certificate: None,
+    }))
 }
 
 fn principal(tenant_id: TenantId, id: PrincipalId, owner: ScheduleOwner) -> Principal {

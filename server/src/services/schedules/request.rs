@@ -79,6 +79,7 @@ impl JobTemplate {
             parameters: self.parameters.clone(),
             secret_parameters: None,
             stdin: None,
+            file: None,
             timeout_ms: self.timeout_ms,
             expires_in_ms: self.expires_in_ms,
             target: self.target.clone(),

@@ -14,7 +14,7 @@ use crate::store::queries::{FireDecision, OpenFire};
 use crate::store::{FireStart, StoreError};
 
 /// When to look again at a fire that waits for a job, if nothing reports the job's end.
-const WAIT_MS: u64 = 5_000;
+pub(super) const WAIT_MS: u64 = 5_000;
 /// When to try again after the server was too busy.
 const RETRY_MS: u64 = 1_000;
 
@@ -163,7 +163,7 @@ impl Schedules {
         }
     }
 
-    async fn wait(&self, fire: &fire::Model, wait_ms: u64) -> Result<(), StoreError> {
+    pub(super) async fn wait(&self, fire: &fire::Model, wait_ms: u64) -> Result<(), StoreError> {
         let look_at = self.clock.now().plus_ms(wait_ms);
         self.decide(fire, FireDecision::Wait { look_at }).await
     }
@@ -172,7 +172,11 @@ impl Schedules {
         self.decide(fire, FireDecision::Skip { reason, detail: None }).await
     }
 
-    async fn decide(&self, fire: &fire::Model, decision: FireDecision) -> Result<(), StoreError> {
+    pub(super) async fn decide(
+        &self,
+        fire: &fire::Model,
+        decision: FireDecision,
+    ) -> Result<(), StoreError> {
         self.store.system().decide_fire(fire.id, decision).await?;
         Ok(())
     }

@@ -4,12 +4,14 @@
 use muster_protocol::CloseCode;
 use muster_protocol::frame::{Registration, ServerFrame};
 use muster_protocol::identity::{AgentPublicKey, CERTIFICATE_CAPABILITY};
+use uuid::Uuid;
 
 use super::live::{CommitAck, LiveSession};
 use super::{AgentTransport, SessionEnd, SessionRequest, Sessions};
 use crate::domain::certificates::client_certificate::{
     AgentClaims, KeyHash, PeerCertificate, SessionAdmission,
 };
+use crate::domain::time::Timestamp;
 use crate::services::certificates::client_certificates::{
     AgentCertificate, IssueError, IssuedAgentCertificate,
 };
@@ -84,7 +86,7 @@ impl LiveSession {
         let busy = SessionEnd::Closed(CloseCode::TryAgainLater);
         let now = self.service.clock.now();
         if let Some(certificate) = self.certificate
-            && (is_enrolment || certificate.is_due(now))
+            && (is_enrolment || self.is_certificate_due(certificate, now))
         {
             let handle = &self.handle;
             let agent = (handle.tenant_id, handle.agent_id);
@@ -101,6 +103,7 @@ impl LiveSession {
                 }
             }
         }
+        self.send_notice(transport).await?;
         if is_enrolment {
             transport.feed(&ServerFrame::Drain { reconnect_delay_ms: 0 }).await?;
             transport.flush().await?;
@@ -112,7 +115,7 @@ impl LiveSession {
     /// Issues the next certificate when the last one is due. Called with each heartbeat.
     pub(super) fn renew_certificate(&mut self) {
         let now = self.service.clock.now();
-        let Some(certificate) = self.certificate.filter(|certificate| certificate.is_due(now))
+        let Some(certificate) = self.certificate.filter(|it| self.is_certificate_due(*it, now))
         else {
             return;
         };
@@ -150,6 +153,53 @@ impl LiveSession {
             agent_id = %self.handle.agent_id, %expires_at, "issued a certificate for an agent"
         );
         Ok(transport.feed(&ServerFrame::Certificate { certificate }).await?)
+    }
+
+    /// True if the agent needs a certificate now: also if another authority signs since its last one.
+    fn is_certificate_due(&self, certificate: AgentCertificate, now: Timestamp) -> bool {
+        let signs_since = self.service.certificates.signs_since();
+        certificate.is_due(now) || certificate.is_issued_before(signs_since)
+    }
+
+    /// Sends what the agent must know of the server's authority, unless it knows it.
+    pub(super) async fn send_notice<T: AgentTransport>(
+        &mut self,
+        transport: &mut T,
+    ) -> Result<(), SessionEnd> {
+        if !self.notices.can_follow {
+            return Ok(());
+        }
+        let agent_id = self.handle.agent_id;
+        let Some(id) = self.service.certificates.notice_id() else { return Ok(()) };
+        if [self.notices.stored, self.notices.sent].contains(&Some(id)) {
+            return Ok(());
+        }
+        match self.service.certificates.notice() {
+            Ok(Some(notice)) => {
+                self.notices.sent = Some(notice.id);
+                Ok(transport.feed(&ServerFrame::Authorities(Box::new(notice))).await?)
+            }
+            Ok(None) => Ok(()),
+            Err(error) => {
+                tracing::warn!(%agent_id, %error, "failed to make a notice about the authority");
+                Ok(())
+            }
+        }
+    }
+
+    /// Records that the agent has stored a notice. Only the last one counts.
+    pub(super) fn notice_stored(&mut self, id: Uuid) -> Result<(), SessionEnd> {
+        if self.notices.sent != Some(id) || self.notices.stored == Some(id) {
+            return Ok(());
+        }
+        self.notices.stored = Some(id);
+        let (service, handle) = (self.service.clone(), self.handle.clone());
+        self.pending.push_back(Box::pin(async move {
+            let tenant = service.store.tenant(handle.tenant_id);
+            tenant.confirm_notice(handle.agent_id, handle.epoch, id).await?;
+            Ok(CommitAck::None)
+        }));
+        Ok(())
     }
 
     fn report(&self, error: &IssueError) {

@@ -34,6 +34,14 @@ pub(super) struct InboundQuota {
 /// connection fills up.
 pub(super) type PendingMessage = Pin<Box<dyn Future<Output = AgentMessage> + Send>>;
 
+/// The message once it is admitted; never without one.
+pub(super) async fn admitted(admission: &mut Option<PendingMessage>) -> AgentMessage {
+    match admission {
+        Some(admission) => admission.await,
+        None => std::future::pending().await,
+    }
+}
+
 impl InboundQuota {
     pub(super) fn new(bytes: Option<SessionBytes>) -> Self {
         let quota = Quota::per_second(FRAMES_PER_SECOND).allow_burst(BURST);

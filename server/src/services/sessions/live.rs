@@ -17,7 +17,7 @@ use muster_protocol::package::TaskRun;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::inbound_quota::{InboundQuota, PendingMessage};
+use super::inbound_quota::{InboundQuota, PendingMessage, admitted};
 use super::output_tracker::OutputTracker;
 use super::{AgentMessage, AgentTransport, RETURN_TIMEOUT, SessionEnd, Sessions, TransportEnd};
 use crate::domain::ids::CommandId;
@@ -26,6 +26,7 @@ use crate::fault;
 use crate::fault::Fault;
 use crate::hub::{SessionHandle, SessionMessage};
 use crate::services::certificates::client_certificates as certificates;
+use crate::services::certificates::rollover::NoticeState;
 use crate::store::StoreError;
 use crate::store::writer::{CloseSession, Listed, Reconciled, Settled};
 
@@ -58,6 +59,7 @@ pub(super) struct LiveSession {
     pub(super) retry_output_at: Option<Instant>,
     /// Of an agent that stores certificates, over TLS that ends here.
     pub(super) certificate: Option<certificates::AgentCertificate>,
+    pub(super) notices: NoticeState,
 }
 
 /// A commit in progress.
@@ -143,6 +145,7 @@ impl LiveSession {
             is_ready: false,
             retry_output_at: None,
             certificate: None,
+            notices: NoticeState::default(),
         }
     }
 
@@ -314,6 +317,7 @@ impl LiveSession {
                     None => Ok(()),
                 };
             }
+            SessionMessage::Authorities => return self.send_notice(transport).await,
             SessionMessage::Rekey(rekey) => {
                 ServerFrame::Rekey { key: rekey.key.into(), grace_ms: rekey.grace_ms }
             }
@@ -381,13 +385,6 @@ impl LiveSession {
         if let Err(error) = self.service.store.writer().commit(operation).await {
             tracing::warn!(agent_id = %handle.agent_id, %error, "failed to mark the agent offline; a sweep will do it");
         }
-    }
-}
-
-async fn admitted(admission: &mut Option<PendingMessage>) -> AgentMessage {
-    match admission {
-        Some(admission) => admission.await,
-        None => std::future::pending().await,
     }
 }
 

@@ -7,7 +7,9 @@ use muster_protocol::identity::Challenge;
 use muster_protocol::limits::{DEFAULT_MAX_EXECUTIONS, MAX_EPOCH, MAX_MAX_EXECUTIONS};
 use muster_protocol::release::Version;
 use muster_protocol::secret_parameters::CAPABILITY;
-use muster_protocol::{CloseCode, CommandName, PROTOCOL_VERSION, library, package, step};
+use muster_protocol::{
+    CloseCode, CommandName, PROTOCOL_VERSION, file_transfer, library, package, step,
+};
 use uuid::Uuid;
 
 use super::live::LiveSession;
@@ -21,6 +23,7 @@ use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::name::{MAX_NAME_CHARS, check_name, check_tags, clean, clean_host_name};
 use crate::hub::{HostRules, KeyGrant, SessionHandle, SessionMessage, SessionParams};
 use crate::services::access::authentication::to_grant;
+use crate::services::certificates::rollover::NoticeState;
 use crate::services::releases::catalog::platform_of;
 use crate::store::StoreError;
 use crate::store::writer::{
@@ -98,6 +101,8 @@ impl Sessions {
                 && registration.capabilities.iter().any(|name| name == library::CAPABILITY),
             supports_packages: registration.is_full()
                 && registration.capabilities.iter().any(|name| name == package::CAPABILITY),
+            supports_files: registration.is_full()
+                && registration.capabilities.iter().any(|name| name == file_transfer::CAPABILITY),
             supports_steps: registration.is_full()
                 && registration.capabilities.iter().any(|name| name == step::CAPABILITY),
             supports_assignments: registration.is_full()
@@ -132,6 +137,7 @@ impl Sessions {
         let registered = match is_admitted.await {
             Ok(certificate) => {
                 live.certificate = certificate;
+                live.notices = NoticeState::of(&registration);
                 let ticket = public_key.map(|public_key| {
                     let tenant_id = session.tenant_id;
                     enrolment_ticket::issue(
@@ -302,6 +308,7 @@ impl Sessions {
             max_executions: i32::try_from(max_executions).unwrap_or(1),
             transport: request.transport,
             update_result: registration.update.as_ref().map(update_results::to_stored),
+            notice_id: registration.authorities_id,
             now: self.clock.now(),
         }
     }

@@ -19,6 +19,7 @@ use crate::services::access::authentication::to_grant;
 use crate::services::access::keys::agent_keys::{AgentKeys, NewAgentKey};
 use crate::services::access::keys::key_cache::KeyCache;
 use crate::services::access::stream_permits::tests::Onlooker;
+use crate::services::access::work_guard::WorkGuard;
 use crate::services::certificates::client_certificates::ClientCertificates;
 use crate::services::commands::preflight::ManifestCache;
 use crate::services::fleet::group_membership::GroupMembership;
@@ -72,6 +73,8 @@ impl Opening {
                 store: store(),
                 hub: hub(),
                 clock: Clock::system(),
+                cache: KeyCache::default(),
+                guard: WorkGuard::new(store()),
                 authority: None,
                 policy: CertificatePolicy::Off,
             },
@@ -123,6 +126,7 @@ async fn handle(
         supports_secrets: is_full,
         supports_library: is_full,
         supports_packages: is_full,
+        supports_files: is_full,
         supports_steps: is_full,
         supports_assignments: is_full,
         max_in_flight: 1,

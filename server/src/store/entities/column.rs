@@ -20,7 +20,7 @@ use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
     AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AssignmentId,
-    AuditId, CalendarId, CertificateId, CommandId, DeviceLoginId, EventId, FireId, GroupId,
+    AuditId, CalendarId, CertificateId, CommandId, DeviceLoginId, EventId, FileId, FireId, GroupId,
     HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId,
     PackageId, PasskeyId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId,
     ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, TriggerStateId, UserId,
@@ -214,7 +214,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AssignmentId, AuditId, CalendarId, CertificateId, CommandId, DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PackageId, PasskeyId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, TriggerStateId, UserId, WebhookDeliveryId, WebhookKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AssignmentId, AuditId, CalendarId, CertificateId, CommandId, DeviceLoginId, EventId, FileId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PackageId, PasskeyId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, TriggerStateId, UserId, WebhookDeliveryId, WebhookKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]

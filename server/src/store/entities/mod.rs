@@ -84,6 +84,7 @@ pub mod library {
     pub mod script_signature;
     pub mod script_version;
     pub mod service_control;
+    pub mod uploaded_file;
 }
 /// Operations of the server itself.
 pub mod operations {

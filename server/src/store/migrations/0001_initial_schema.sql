@@ -382,7 +382,9 @@ CREATE TABLE agents (
     created_at bigint NOT NULL,
     deleted_at bigint,
     update_result text,
-    update_result_at bigint
+    update_result_at bigint,
+    -- The last notice about the server's authority that the agent has stored.
+    notice_id uuid
 );
 CREATE INDEX agents_tenant ON agents (tenant_id, id);
 CREATE INDEX agents_identity ON agents (key_id, identity);
@@ -422,7 +424,9 @@ CREATE TABLE client_certificates (
     key_hash {bytes} NOT NULL,
     issued_at bigint NOT NULL,
     expires_at bigint NOT NULL,
-    revoked_at bigint
+    revoked_at bigint,
+    -- Until when its holder may get another one without showing a valid one.
+    next_until bigint
 );
 CREATE UNIQUE INDEX client_certificates_key ON client_certificates (tenant_id, key_hash);
 CREATE INDEX client_certificates_tenant ON client_certificates (tenant_id, id);
@@ -519,6 +523,8 @@ CREATE INDEX commands_unsuccessful ON commands (tenant_id, state, id)
     WHERE finished_at IS NOT NULL AND state <> 'succeeded';
 -- Serves counts by state and pages in the order of ids.
 CREATE INDEX commands_job ON commands (job_id, state, id) WHERE job_id IS NOT NULL;
+-- The starts of a service on an agent, to bound what the host reports.
+CREATE INDEX commands_service_starts ON commands (agent_id, script, created_at) WHERE trigger = 'service';
 -- Finds held and in-flight executions of a rollout without reading finished ones.
 CREATE INDEX commands_rollout ON commands (job_id, is_held, wave, id, finished_at)
     WHERE wave IS NOT NULL AND finished_at IS NULL;
@@ -909,6 +915,24 @@ CREATE TABLE packages (
 CREATE UNIQUE INDEX packages_version ON packages (tenant_id, name, version);
 CREATE INDEX packages_archive ON packages (tenant_id, sha256);
 CREATE INDEX packages_tenant ON packages (tenant_id, id);
+
+-- A file that was uploaded to be pushed to hosts. Its bytes are a file with the same id.
+CREATE TABLE uploaded_files (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    name text NOT NULL,
+    sha256 text NOT NULL,
+    size_bytes bigint NOT NULL,
+    -- Absent until all bytes are there and have this hash.
+    completed_at bigint,
+    -- When it is deleted, unless it is used again.
+    expires_at bigint NOT NULL,
+    created_by uuid NOT NULL,
+    created_at bigint NOT NULL
+);
+CREATE UNIQUE INDEX uploaded_files_sha256 ON uploaded_files (tenant_id, sha256);
+CREATE INDEX uploaded_files_tenant ON uploaded_files (tenant_id, id);
+CREATE INDEX uploaded_files_expiry ON uploaded_files (expires_at);
 
 -- A version of a package that is wanted on the agents of a target.
 CREATE TABLE assignments (

@@ -48,7 +48,8 @@ pub mod access {
 /// Certificates that this server has issued to clients.
 pub mod certificates {
     pub(super) mod client_certificates;
-    mod notices;
+    pub(super) mod notices;
+    pub(super) mod rollover;
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
@@ -121,6 +122,7 @@ pub mod library {
     mod script_uses;
     pub(super) mod scripts;
     pub(super) mod services;
+    pub(super) mod uploaded_files;
     pub(super) mod versions;
 }
 use sea_orm::DatabaseConnection;
@@ -149,6 +151,8 @@ pub use self::access::people::totp_secrets::TotpTry;
 pub use self::access::people::user_sessions::{LiveUserSession, NewSession};
 pub use self::access::tenants::administration::{TenantAudit, TenantChange};
 pub use self::certificates::client_certificates::CallerCertificate;
+pub use self::certificates::notices::OwnCertificate;
+pub use self::certificates::rollover::AuthorityChange;
 pub use self::commands::approvals::{
     AuditOfEnd, Decision, DecisionResult, ExpiredApproval, ReleasedWork,
 };
@@ -183,6 +187,7 @@ pub use self::library::scripts::{
     SCRIPT_NAME_TAKEN, ScriptDeletion, ScriptFilter, TOO_MANY_SCRIPTS,
 };
 pub use self::library::services::ServiceRequest;
+pub use self::library::uploaded_files::{FILES_FULL, FileLimits, TOO_MANY_FILES};
 pub use self::library::versions::{LIBRARY_FULL, MAX_LIBRARY_BYTES, NewVersion};
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
 pub use self::operations::member_changes::MemberChange;

@@ -52,7 +52,7 @@ pub use self::sessions::reconcile::{Committed, Disposition, Listed, Reconcile, R
 pub use self::sessions::record_assignment_states::RecordAssignmentStates;
 pub use self::sessions::record_heartbeat::RecordHeartbeat;
 pub use self::sessions::record_manifest::{ManifestSize, RecordManifest, RecordedManifest};
-pub use self::sessions::record_task_runs::RecordTaskRuns;
+pub use self::sessions::record_task_runs::{MAX_SERVICE_STARTS_PER_HOUR, RecordTaskRuns};
 use super::StoreError;
 use super::blobs::Blobs;
 use crate::domain::ids::AgentId;

@@ -4,18 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures_util::future::join_all;
+use muster_server::domain::certificates::rollover::{RolloverAction, RolloverState};
 use muster_server::domain::certificates::validity::{BACKDATED_MS, SERVER_CERTIFICATE_MS};
 use muster_server::domain::operations::master_key::MasterKey;
 use muster_server::domain::secret_box::SecretBox;
 use muster_server::domain::time::{Clock, Timestamp};
 use muster_server::services::certificates::authority::{AuthorityError, ServerAuthority};
+use muster_server::store::queries::AuthorityChange;
 
-use crate::fixture::{Fixture, NOW};
+use crate::fixture::{Fixture, NOW, audit};
 use crate::on_both_databases;
 
 on_both_databases!(
     processes_that_start_together_make_one_certificate_authority,
     a_certificate_authority_opens_only_with_its_master_key_and_unchanged,
+    processes_take_each_step_of_a_rollover_once,
 );
 
 fn secret_box() -> SecretBox {
@@ -57,6 +60,35 @@ async fn a_certificate_authority_opens_only_with_its_master_key_and_unchanged(fi
     system.replace_settings(vec![(SETTING, Some(sealed))]).await.expect("changed");
     let changed = load(&fixture, &key).await.expect_err("a changed record");
     assert!(matches!(changed, AuthorityError::Changed(_)), "{changed}");
+}
+
+async fn processes_take_each_step_of_a_rollover_once(fixture: Fixture) {
+    let secret_box = secret_box();
+    let (one, other) = (load(&fixture, &secret_box).await, load(&fixture, &secret_box).await);
+    let (one, other) = (one.expect("an authority"), other.expect("the same one"));
+    let change = || AuthorityChange { end_certificates: None, audit: audit(fixture.tenant_id) };
+    let pin = one.pin();
+    for (action, state) in [
+        (RolloverAction::Announce, RolloverState::Announced),
+        (RolloverAction::Switch, RolloverState::Switched),
+        (RolloverAction::Retire, RolloverState::None),
+    ] {
+        let before = one.client_authorities_pem();
+        let (first, second) =
+            tokio::join!(one.step(action, change()), other.step(action, change()));
+        let taken = [first.expect("stored or not"), second.expect("stored or not")];
+        assert_eq!(taken.iter().filter(|is_taken| **is_taken).count(), 1, "{action:?}");
+        for process in [&one, &other] {
+            process.reload().await.expect("read");
+            assert_eq!(process.status().rollover, state);
+            assert_eq!(process.pin(), pin);
+        }
+        assert_eq!(one.client_authorities_pem(), other.client_authorities_pem());
+        assert_ne!(one.client_authorities_pem(), before);
+    }
+    let again = load(&fixture, &secret_box).await.expect("the next authority");
+    assert_eq!(again.certificate_pem(), one.certificate_pem());
+    assert!(!again.reload().await.expect("read"));
 }
 
 #[tokio::test]

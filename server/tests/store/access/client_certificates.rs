@@ -9,7 +9,7 @@ use muster_server::domain::page::PageRequest;
 use muster_server::domain::time::Timestamp;
 use muster_server::store::StoreError;
 use muster_server::store::entities::certificates::client_certificate;
-use muster_server::store::queries::CallerCertificate;
+use muster_server::store::queries::{CallerCertificate, OwnCertificate};
 use uuid::Uuid;
 
 use crate::fixture::{Fixture, NOW, audit};
@@ -21,6 +21,7 @@ on_both_databases!(
     states_in_the_database_are_those_of_the_domain,
     certificate_of_another_tenant_is_neither_found_nor_revoked,
     certificate_that_was_not_renewed_is_reported_once,
+    certificates_of_the_server_are_reported_to_the_operator_once,
 );
 
 const DAY_MS: u64 = 86_400_000;
@@ -40,6 +41,7 @@ fn row(fixture: &Fixture, holder: CertificateHolder, number: u8) -> client_certi
         issued_at: NOW,
         expires_at: NOW.plus_ms(holder.lifetime_ms()),
         revoked_at: None,
+        next_until: None,
     }
 }
 
@@ -63,7 +65,10 @@ async fn certificate_of_an_agent_is_stored_only_by_its_newest_session(fixture: F
     // A renewal keeps id and revocation.
     let second = tenant.certificate_of_key(key(2)).await.expect("read").expect("the second");
     assert_ne!(second.id, first.id);
-    tenant.revoke_certificate(second.id, NOW, audit(fixture.tenant_id)).await.expect("revoked");
+    tenant
+        .revoke_certificate(second.id, NOW, None, audit(fixture.tenant_id))
+        .await
+        .expect("revoked");
     store(session.epoch, 2).await.expect("stored");
     let again = tenant.certificate_of_key(key(2)).await.expect("read").expect("the second");
     assert_eq!((again.id, again.revoked_at), (second.id, Some(NOW)));
@@ -91,8 +96,24 @@ async fn holder_of_a_certificate_gets_another_one_only_if_it_shows_the_first(fix
         assert_eq!(store(number, Some(1), NOW).await, CallerCertificate::Stored);
     }
     assert_eq!(store(11, Some(1), NOW).await, CallerCertificate::TooMany);
-    // After all have expired, the key alone is enough again.
-    assert_eq!(store(11, None, NOW.plus_ms(91 * DAY_MS)).await, CallerCertificate::Stored);
+    // After all have expired, the key alone is not enough, and neither is one that has expired.
+    let later = NOW.plus_ms(91 * DAY_MS);
+    assert_eq!(store(11, None, later).await, CallerCertificate::NotShown);
+    assert_eq!(store(11, Some(1), later).await, CallerCertificate::NotShown);
+    let last = tenant.certificate_of_key(key(10)).await.expect("read").expect("the tenth").id;
+    let revoke = async |next_until: Option<Timestamp>| {
+        let audit = audit(fixture.tenant_id);
+        tenant.revoke_certificate(last, later, next_until, audit).await.expect("revoked");
+    };
+    revoke(None).await;
+    assert_eq!(store(11, None, later).await, CallerCertificate::NotShown);
+    // A permission counts for one certificate, and not for ever.
+    revoke(Some(later.plus_ms(DAY_MS))).await;
+    revoke(None).await;
+    assert_eq!(store(11, None, later.plus_ms(DAY_MS)).await, CallerCertificate::NotShown);
+    assert_eq!(store(11, None, later).await, CallerCertificate::Stored);
+    assert_eq!(store(12, None, later).await, CallerCertificate::NotShown);
+    assert_eq!(store(12, Some(11), later).await, CallerCertificate::Stored);
     let other = client_certificate::Model {
         holder_id: Uuid::from_u128(8),
         ..row(&fixture, CertificateHolder::Member, 11)
@@ -122,7 +143,7 @@ async fn states_in_the_database_are_those_of_the_domain(fixture: Fixture) {
         }
     }
     let revoked = stored[5].id;
-    tenant.revoke_certificate(revoked, NOW, audit(fixture.tenant_id)).await.expect("revoked");
+    tenant.revoke_certificate(revoked, NOW, None, audit(fixture.tenant_id)).await.expect("revoked");
     stored[5].revoked_at = Some(NOW);
     for state in [
         CertificateState::Valid,
@@ -152,7 +173,7 @@ async fn certificate_of_another_tenant_is_neither_found_nor_revoked(fixture: Fix
     let stranger = fixture.store.tenant(TenantId::new());
     assert_eq!(stranger.certificate_of_key(key(1)).await.expect("read"), None);
     assert_eq!(stranger.certificates(None, NOW, ALL).await.expect("read"), []);
-    let revoked = stranger.revoke_certificate(row.id, NOW, audit(fixture.tenant_id)).await;
+    let revoked = stranger.revoke_certificate(row.id, NOW, None, audit(fixture.tenant_id)).await;
     assert_eq!(revoked.expect("an answer"), None);
     let kept = tenant.certificate_of_key(key(1)).await.expect("read").expect("the row");
     assert_eq!(kept.revoked_at, None);
@@ -173,4 +194,21 @@ async fn certificate_that_was_not_renewed_is_reported_once(fixture: Fixture) {
     assert_eq!(report(85).await, 0);
     assert_eq!(report(91).await, 0, "it has expired");
     assert_eq!(fixture.sent(sent).await, ["certificate.expiring"]);
+}
+
+async fn certificates_of_the_server_are_reported_to_the_operator_once(fixture: Fixture) {
+    fixture.make_tenant().await;
+    let sent = fixture.integration(&[EventType::CertificateExpiring]).await;
+    let system = fixture.store.system();
+    let ends_at = NOW.plus_ms(90 * DAY_MS);
+    let report = async |certificate: OwnCertificate, days: u64| {
+        let now = NOW.plus_ms(days * DAY_MS);
+        system.report_own_certificate(certificate, ends_at, now).await.expect("report")
+    };
+    assert!(!report(OwnCertificate::Server, 82).await, "more than a week before");
+    let (one, other) =
+        tokio::join!(report(OwnCertificate::Server, 84), report(OwnCertificate::Server, 84));
+    assert!(one ^ other, "two servers report it once");
+    assert!(report(OwnCertificate::Authority, 84).await);
+    assert_eq!(fixture.sent(sent).await, ["certificate.expiring", "certificate.expiring"]);
 }

@@ -1,4 +1,5 @@
 //! The library: assignments, the runs of tasks, and services.
 
 mod assignments;
+mod files;
 mod services;

@@ -14,7 +14,9 @@ use muster_server::domain::library::assignment_records::{AssignedKind, ServiceAc
 use muster_server::domain::page::PageRequest;
 use muster_server::domain::time::Timestamp;
 use muster_server::store::queries::{Deletion, ServiceRequest};
-use muster_server::store::writer::{RecordAssignmentStates, RecordTaskRuns};
+use muster_server::store::writer::{
+    MAX_SERVICE_STARTS_PER_HOUR, RecordAssignmentStates, RecordTaskRuns,
+};
 use uuid::Uuid;
 
 use super::assignments::{id_of, run};
@@ -24,6 +26,7 @@ use crate::on_both_databases;
 on_both_databases!(
     a_request_about_a_service_is_of_its_tenant_and_agents,
     a_run_counts_only_as_what_is_assigned,
+    a_host_reports_no_more_starts_than_its_own_delays_allow,
     a_run_that_is_known_stays_known_however_long_it_lasts,
     reports_about_services_are_counted_by_state_and_are_none_of_tasks,
 );
@@ -131,6 +134,30 @@ async fn a_run_counts_only_as_what_is_assigned(fixture: Fixture) {
     // The id follows from the agent: another one can't name this run.
     let other = fixture.agent("other").await;
     assert_ne!(id_of(&other, &real), id);
+}
+
+async fn a_host_reports_no_more_starts_than_its_own_delays_allow(fixture: Fixture) {
+    let session = fixture.agent("host").await;
+    let service = fixture.service(fixture.tenant_id).await;
+    let start = |second: u64| service_run(service, NOW.minus_ms(7_200_000 - second * 1_000));
+    // In any order, and more than a frame may have.
+    let flood: Vec<_> = (0..300).rev().map(start).collect();
+    let mut stored = HashSet::new();
+    for runs in flood.chunks(100).rev() {
+        stored.extend(fixture.announce(&session, runs.to_vec()).await.expect("stored"));
+    }
+    assert_eq!(stored.len(), MAX_SERVICE_STARTS_PER_HOUR);
+    // Known ones are confirmed again, and nothing is added before the last one.
+    let again = fixture.announce(&session, vec![start(0), start(1), start(200)]).await;
+    assert_eq!(again.expect("stored").len(), 2);
+    let last = start(7_000);
+    let earlier = vec![last.clone()];
+    assert_eq!(fixture.announce(&session, earlier).await.expect("stored").len(), 1);
+    let before = fixture.announce(&session, vec![start(6_999)]).await.expect("stored");
+    assert_eq!(before, HashSet::new());
+    // Other agents have budgets of their own.
+    let other = fixture.agent("other").await;
+    assert_eq!(fixture.announce(&other, vec![start(0)]).await.expect("stored").len(), 1);
 }
 
 async fn a_run_that_is_known_stays_known_however_long_it_lasts(fixture: Fixture) {

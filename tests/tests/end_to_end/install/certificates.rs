@@ -2,15 +2,18 @@
 
 use muster_tests::{Database, Fixture, Host, JsonFields as _, Manager, ServerOptions, TestDir};
 
+use serde_json::json;
+
 use super::{ALL, DEPLOY, NewHost, complaint};
 
-/// A server that issues its certificate itself, a host, and the line that the server shows for it.
+/// A server that issues its certificate itself and requires one of agents, a host, and the line that the server
+/// shows for it.
 async fn new_host() -> (NewHost, String) {
     let test_dir = TestDir::new();
-    let options = ServerOptions::issuing(&test_dir);
+    let options = ServerOptions::issuing(&test_dir).with("MUSTER_REQUIRE_CLIENT_CERT", "agents");
     let fixture = Fixture::on(test_dir, Database::Sqlite, options).await;
     let host = Host::boot(&fixture.test_dir, Manager::Bare).await;
-    let body = serde_json::json!({"name": "hosts", "permissions": ALL});
+    let body = json!({"name": "hosts", "permissions": ALL});
     let made = fixture.api.post("/api/agents/keys", body).await.expect(201);
     let line = made.text("install_line").replacen("| sudo sh", "| sh", 1);
     let (key_id, key) = (made.id().to_owned(), made.text("key").to_owned());
@@ -27,6 +30,12 @@ async fn pasted_line_installs_an_agent_over_tls_and_changes_no_store_of_the_host
     let before = new_host.host.run(STORE).await.expect(0);
     new_host.host.run(&line).await.expect(0);
     new_host.fixture.online(&new_host.key_id).await;
+    // One command was enough for a certificate of the agent too.
+    let listed = new_host.fixture.api.get("/api/certificates").await.expect(200);
+    assert_eq!(
+        (&listed["items"][0]["state"], &listed["items"][1]),
+        (&json!("valid"), &json!(null))
+    );
     assert_eq!(new_host.host.run(STORE).await.expect(0), before);
     let installed = new_host.host.run("cat /etc/muster/ca.pem").await.expect(0);
     let authority = std::fs::read_to_string(new_host.fixture.server.data_dir().join("ca.pem"));

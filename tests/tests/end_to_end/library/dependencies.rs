@@ -19,7 +19,10 @@ const BODY: &str = "import os\nimport muster_test_greeting\nprint(muster_test_gr
 struct Index {
     _process: Process,
     folder: PathBuf,
+    /// For pip.
     url: String,
+    /// For npm.
+    registry: String,
 }
 
 impl Index {
@@ -39,7 +42,8 @@ impl Index {
             eventually("the index listens", async || fs::read_to_string(folder.join("port")).ok())
                 .await;
         let url = format!("http://127.0.0.1:{port}/simple");
-        Self { _process: process, folder, url }
+        let registry = format!("http://127.0.0.1:{port}/npm/");
+        Self { _process: process, folder, url, registry }
     }
 
     fn request_count(&self) -> usize {
@@ -47,8 +51,10 @@ impl Index {
     }
 }
 
-async fn host(fixture: &Fixture, index: &str) -> (Agent, String) {
-    let options = AgentOptions::named("agent").with("PIP_INDEX_URL", index);
+async fn host(fixture: &Fixture, index: &Index) -> (Agent, String) {
+    let options = AgentOptions::named("agent")
+        .with("PIP_INDEX_URL", &index.url)
+        .with("NPM_CONFIG_REGISTRY", &index.registry);
     let state = fixture.test_dir.folder(&options.name);
     write_policy(&state, &json!({"allow": "library"}).to_string());
     fixture.agent(options).await
@@ -76,7 +82,7 @@ async fn run(fixture: &Fixture, agent: &str, name: &str) -> (Value, String) {
 async fn packages_are_installed_once_from_the_index_that_the_host_names() {
     let fixture = Fixture::on_sqlite().await;
     let index = Index::start(&fixture).await;
-    let (agent, id) = host(&fixture, &index.url).await;
+    let (agent, id) = host(&fixture, &index).await;
     save(&fixture, "greet", "muster-test-greeting==1.0\n", BODY).await;
     let (ended, text) = run(&fixture, &id, "greet").await;
     assert_eq!(ended["state"], "succeeded", "{ended}\n{text}");
@@ -104,6 +110,62 @@ async fn packages_are_installed_once_from_the_index_that_the_host_names() {
     let environments = fs::read_dir(agent.state_dir().join("environments")).expect("listed");
     let with_packages = environments.flatten().filter(|entry| entry.path().join("ready").exists());
     assert_eq!(with_packages.count(), 1, "what failed is not kept");
+}
+
+const NODE_BODY: &str = "const packed = require('muster-test-greeting');\n\
+    const ran = require('fs').existsSync(require.resolve('muster-test-greeting').replace('index.js', 'ran'));\n\
+    console.log(packed.text, ran, 'NPM_CONFIG_REGISTRY' in process.env);\n";
+
+async fn save_node(fixture: &Fixture, name: &str, dependencies: Value, body: &str) {
+    let file =
+        json!({"name": "mine", "scripts": {"install": "echo never"}, "dependencies": dependencies});
+    let script = json!({"name": name, "body": body, "interpreter": "node",
+        "requirements": file.to_string(), "timeout_ms": 600_000});
+    fixture.api.post("/api/scripts", script).await.expect(201);
+}
+
+#[tokio::test]
+async fn packages_of_node_are_installed_once_from_the_registry_that_the_host_names() {
+    let fixture = Fixture::on_sqlite().await;
+    let index = Index::start(&fixture).await;
+    // Node looks for one in the folders above a script, which other programs of this machine may have.
+    fs::write(fixture.test_dir.path().join("package.json"), "{}").expect("written");
+    let (agent, id) = host(&fixture, &index).await;
+    let wanted = || json!({"muster-test-greeting": "^1.0.0"});
+    save_node(&fixture, "greet", wanted(), NODE_BODY).await;
+    let (ended, text) = run(&fixture, &id, "greet").await;
+    assert_eq!(ended["state"], "succeeded", "{ended}\n{text}");
+    // Scripts of packages do not run, and the script does not get the host's settings.
+    assert!(text.ends_with("a greeting from the registry false false\n"), "{text}");
+    let requests = index.request_count();
+    assert!(requests >= 2, "the registry was asked");
+
+    save_node(&fixture, "other", wanted(), &format!("{NODE_BODY}console.log('other')\n")).await;
+    let (ended, text) = run(&fixture, &id, "other").await;
+    assert_eq!(ended["state"], "succeeded", "{ended}\n{text}");
+    assert_eq!(text, "a greeting from the registry false false\nother\n");
+    assert_eq!(index.request_count(), requests, "both share one environment");
+
+    save_node(&fixture, "unknown", json!({"muster-test-no-such-package": "7"}), NODE_BODY).await;
+    let (ended, text) = run(&fixture, &id, "unknown").await;
+    assert_eq!(ended["error_code"], "dependencies_failed", "{ended}\n{text}");
+    assert!(text.contains("muster-test-no-such-package"), "{text}");
+    let environments = fs::read_dir(agent.state_dir().join("environments")).expect("listed");
+    let with_packages = environments.flatten().filter(|entry| entry.path().join("ready").exists());
+    assert_eq!(with_packages.count(), 1, "what failed is not kept");
+}
+
+#[tokio::test]
+async fn a_package_json_chooses_no_address_and_no_file() {
+    let fixture = Fixture::on_sqlite().await;
+    for version in ["http://127.0.0.1:1/x.tgz", "file:../x", "evil/x", "npm:other@1"] {
+        let file = json!({"dependencies": {"x": version}}).to_string();
+        let script =
+            json!({"name": "bad", "body": "1", "interpreter": "node", "requirements": file});
+        let refused = fixture.api.post("/api/scripts", script).await;
+        let refused = refused.expect_problem(422, "invalid_field");
+        assert!(refused.text("detail").contains("requirements"), "{refused}");
+    }
 }
 
 #[tokio::test]

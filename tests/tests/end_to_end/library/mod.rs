@@ -1,11 +1,16 @@
 //! The library of scripts, with real servers and agents.
 
 mod api;
+mod assignment_rights;
 mod assignments;
 mod command_line;
 mod dependencies;
+mod file_parameters;
+mod files;
+mod one_box;
 mod packages;
 mod publishers;
+mod rehearsals;
 mod running;
 mod services;
 mod starter;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use muster_tests::{
-    Agent, AgentOptions, FakeAgent, Fixture, JsonFields as _, Publisher, ServerOptions, eventually,
-    eventually_shown, file, on_both_databases, tar_zst, write_policy,
+    ALL, Agent, AgentOptions, FakeAgent, Fixture, JsonFields as _, Publisher, ServerOptions,
+    eventually, eventually_shown, file, on_both_databases, tar_zst, write_policy,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,6 +17,7 @@ on_both_databases!(
     a_service_is_stopped_started_and_restarted_by_request,
     a_report_of_a_hostile_agent_is_bounded_and_its_own,
     another_tenant_controls_no_service,
+    a_process_that_left_its_session_and_environment_ends_with_its_run,
 );
 
 /// Writes its process id, and runs until it is ended.
@@ -201,6 +202,45 @@ async fn a_service_is_stopped_started_and_restarted_by_request(fixture: Fixture)
     remove(&fixture, &agent, &id).await;
 }
 
+async fn a_process_that_left_its_session_and_environment_ends_with_its_run(fixture: Fixture) {
+    let program = "echo $$ >>\"$LOG/pids\"\nLOG=\"$LOG\"\n\
+         setsid env -i sh -c 'echo $$ >>\"$1/left\"; exec sleep 1000 >/dev/null 2>&1' sh \"$LOG\" &\n\
+         exec tail -f /dev/null\n";
+    let Hosted { agent, id, log, .. } = hosted(&fixture, program, "").await;
+    let first = started(&log, 1).await;
+    let left = eventually("the process has left", async || {
+        std::fs::read_to_string(log.join("left")).ok()?.trim().parse::<i32>().ok()
+    })
+    .await;
+    // The process that supervises the run is the parent of the program.
+    let status = std::fs::read_to_string(format!("/proc/{first}/status")).expect("it runs");
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");
+    let shim: i32 = parent.trim().parse().expect("a number");
+    kill(Pid::from_raw(shim), Signal::SIGKILL).expect("killed");
+    started(&log, 2).await;
+    assert!(!is_alive(first) && !is_alive(left), "two runs at once");
+    remove(&fixture, &agent, &id).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_ends_before_its_agent_exits_for_good() {
+    let fixture = Fixture::on_sqlite().await;
+    write_policy(&fixture.test_dir.folder("agent"), &json!({"allow": "library"}).to_string());
+    let (key_id, key) = fixture.api.agent_key(json!({"permissions": ALL})).await;
+    let options = AgentOptions::named("agent").supervised();
+    let mut agent = Agent::start(&fixture.test_dir, &fixture.server.url(), &key, options);
+    fixture.online(&key_id).await;
+    let log = fixture.test_dir.folder("log");
+    upload(&fixture, archive("1", PROGRAM, "")).await;
+    assign(&fixture, &log).await;
+    let process = started(&log, 1).await;
+    fixture.api.delete(&format!("/api/agents/keys/{key_id}")).await.expect(204);
+    assert_eq!(agent.process().ended().await.code(), Some(99));
+    assert!(!is_alive(process), "it runs on, and no agent watches it");
+    let assigned = std::fs::read_to_string(agent.state_dir().join("assignments.json"));
+    assert!(assigned.expect("the list").contains("\"items\":[]"));
+}
+
 async fn another_tenant_controls_no_service(fixture: Fixture) {
     let log = fixture.test_dir.folder("log");
     upload(&fixture, archive("1", PROGRAM, "")).await;
@@ -240,6 +280,7 @@ async fn a_report_of_a_hostile_agent_is_bounded_and_its_own(fixture: Fixture) {
     assert!(shown.text("last_error_code").chars().count() <= 64, "{shown}");
     assert!(!shown.text("last_error_code").contains('\u{202e}'));
     assert_eq!(shown["started_at"], "9999-12-31T23:59:59.999Z");
+    assert_eq!(shown["restart_count"], 1_000_000_000);
     // The id of the run follows from the agent, so it is no execution of another one.
     let run = shown.text("run_id").to_owned();
     fixture.api.get(&format!("/api/executions/{run}")).await.expect_problem(404, "not_found");
@@ -249,10 +290,10 @@ async fn a_report_of_a_hostile_agent_is_bounded_and_its_own(fixture: Fixture) {
     })
     .await;
     assert_ne!(shown["run_id"], id.as_str(), "a claimed id is no id");
-    // More reports than a host can have assignments.
-    let many = (0..33).map(|_| report(json!({}))).collect();
+    // More reports than a host can have assignments, in a small frame.
+    let many = (0..33).map(|_| report(json!({"last_error_code": "x"}))).collect();
     agent.send(frame(many)).await;
-    agent.closed().await;
+    assert_eq!(agent.closed().await.code, 1008);
 }
 
 #[tokio::test]

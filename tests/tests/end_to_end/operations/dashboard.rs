@@ -146,6 +146,11 @@ impl Story {
             "start_server" => self.fixture.server.resume(),
             "stop_agent" => self.agents[2].stop(),
             "resume_agent" => self.agents[2].resume(),
+            // Packages of the server run on this host from now on.
+            "allow_library" => {
+                let first = self.first.as_ref().expect("the first agent was started");
+                first.write_policy(r#"{"allow": "library"}"#);
+            }
             "make_examples" => self.make_examples().await,
             "read_log" => {
                 let log = self.fixture.server.log();
@@ -228,13 +233,14 @@ async fn people_set_up_run_watch_and_approve_in_a_browser() {
     let args = ["test", "--config", &config];
     let mut browser = Process::start("browser", &program, &args, environment, &folder);
 
-    const ASKED: [&str; 8] = [
+    const ASKED: [&str; 9] = [
         "start_agent",
         "kill_server",
         "start_server",
         "finish_count",
         "stop_agent",
         "resume_agent",
+        "allow_library",
         "make_examples",
         "read_log",
     ];

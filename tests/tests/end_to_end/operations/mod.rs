@@ -18,6 +18,7 @@ mod images;
 mod key_rotations;
 mod metrics;
 mod monitoring;
+mod purge;
 mod storage;
 mod structured_logs;
 mod systemd_unit;

@@ -2,6 +2,7 @@
 
 mod api;
 mod approvals;
+mod bad_rows;
 mod calendars;
 mod clocks;
 mod command_line;

@@ -1,6 +1,8 @@
 //! The agents' connections: networks, proxies, TLS, and agents that break the protocol.
 
+mod authority_rollover;
 mod bad_networks;
+mod certificate_clocks;
 mod client_certificates;
 mod clocks;
 mod connections;

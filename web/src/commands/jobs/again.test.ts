@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { readSteps, stepsOf } from '../steps/steps';
 import { againAt, readParameters, readRetries, readRollout } from './again';
 
 const query = (address: string): URLSearchParams => new URLSearchParams(address.slice('/run?'.length));
@@ -33,4 +34,11 @@ test('retries, lock and the size of the input go with it', () => {
   expect(readRetries(again)).toEqual({ retries: '3', backoff: '30', lock: 'apt' });
   expect(again.get('input')).toBe('12');
   expect(readRetries(query(againAt({ script: 'deploy', target: { tags: ['web'] } })))).toEqual({ retries: '', backoff: '', lock: '' });
+});
+
+test('steps run again in their order, each with what it had', () => {
+  const steps = [{ name: 'Stop', argv: ['systemctl', 'stop', 'a b'], timeout_ms: 30_000 }, { script: 'deploy', parameters: { VERSION: '1' } as never, secrets: ['TOKEN'], on_failure: 'continue' as const }];
+  const again = query(againAt({ script: 'steps:(argv),deploy', steps, target: { tags: ['web'] } }));
+  expect([again.get('mode'), again.has('script')]).toEqual(['steps', false]);
+  expect(stepsOf(readSteps(again.get('steps')))).toEqual(steps);
 });

@@ -2,12 +2,14 @@
 import type { Schemas } from '../../api/client';
 import { remember } from '../../fleet/selection';
 import { expressionOf } from '../../fleet/target';
+import { draftsOf, stepsOf } from '../steps/steps';
 import { join } from './argv';
 import { type RetryDraft, retryDraftOf } from './options';
 
 export interface Work {
   script?: string | null | undefined;
   argv?: string[] | null | undefined;
+  steps?: Schemas['RequestedStep'][] | undefined;
   parameters?: unknown;
   target: Schemas['TargetSpec'];
   rollout?: Schemas['RolloutSpec'] | null | undefined;
@@ -23,7 +25,10 @@ const isKept = (target: Schemas['TargetSpec']): boolean => (target.ids?.length ?
 
 export function againAt(work: Work): string {
   const query = new URLSearchParams(isKept(work.target) ? { selection: 'kept' } : { q: expressionOf(work.target) });
-  if (work.argv?.length) {
+  if (work.steps?.length) {
+    query.set('mode', 'steps');
+    query.set('steps', JSON.stringify(stepsOf(draftsOf(work.steps))));
+  } else if (work.argv?.length) {
     query.set('mode', 'argv');
     query.set('argv', join(work.argv));
   } else if (work.script) query.set('script', work.script);

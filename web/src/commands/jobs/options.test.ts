@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { inputProblem, MAX_INPUT_BYTES, pauses, retryDraftOf, retryPart, toBase64 } from './options';
+import { inputProblem, MAX_INPUT_BYTES, offlineOf, offlinePart, pauses, retryDraftOf, retryPart, toBase64 } from './options';
 
 test('a form that was not changed asks for the same retries and lock', () => {
   for (const work of [{}, { lock: 'apt' }, { retries: { count: 3, backoff_ms: 1_500 } }, { retries: { count: 1 }, lock: 'a.b' }]) expect(retryPart(retryDraftOf(work))).toEqual(work);
@@ -27,4 +27,10 @@ test('input is sent byte for byte', () => {
   const bytes = Uint8Array.from({ length: 20_000 }, (_, i) => i % 256);
   expect(Buffer.from(toBase64(bytes), 'base64').equals(Buffer.from(bytes))).toBe(true);
   expect(toBase64(new Uint8Array())).toBe('');
+});
+
+test('agents that are offline wait, unless a run or its waves say otherwise', () => {
+  expect(offlinePart('wait', true)).toEqual({});
+  expect(offlinePart('last_wave', false)).toEqual({});
+  for (const [policy, hasWaves] of [['skip', false], ['skip', true], ['fail', false], ['fail', true], ['last_wave', true]] as const) expect(offlineOf(offlinePart(policy, hasWaves))).toBe(policy);
 });

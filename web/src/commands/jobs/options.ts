@@ -36,6 +36,19 @@ export function retryPart(draft: RetryDraft): Pick<Schemas['ScheduledJob'], 'ret
   };
 }
 
+/** What a run does about agents that are offline: `last_wave` only in waves. */
+export type OfflineDraft = Schemas['OfflinePolicy'] | 'last_wave';
+export const offlineChoices = (hasWaves: boolean): OfflineDraft[] => (hasWaves ? ['wait', 'last_wave', 'skip', 'fail'] : ['wait', 'skip', 'fail']);
+
+export const offlineOf = (work: { offline?: Schemas['OfflinePolicy'] | undefined; rollout?: Pick<Schemas['RolloutSpec'], 'offline'> | null | undefined }): OfflineDraft => work.rollout?.offline ?? work.offline ?? 'wait';
+
+/** The parts of the job and of its waves that say it. */
+export function offlinePart(policy: OfflineDraft, hasWaves: boolean): { offline?: 'skip' | 'fail'; rollout?: { offline: 'skip' | 'last_wave' } } {
+  if (policy === 'fail') return { offline: 'fail' };
+  if (policy === 'wait' || (policy === 'last_wave' && !hasWaves)) return {};
+  return hasWaves ? { rollout: { offline: policy } } : policy === 'skip' ? { offline: 'skip' } : {};
+}
+
 /** The pauses before the retries: each is twice the one before it. */
 export function pauses(retries: Schemas['RetrySpec']): number[] {
   const first = retries.backoff_ms ?? DEFAULT_PAUSE_MS;

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { groupOutputs, OutputLines, plain } from './output';
+import { groupOutputs, OutputLines, plain, untilByte } from './output';
 
 const shown = (lines: OutputLines): string[] => lines.lines.map((line) => `${line.stream === 'stderr' ? '! ' : ''}${plain(line)}`);
 
@@ -44,4 +44,14 @@ test('equal outputs are one group, and the others name what differs', () => {
 test('long outputs with the same start and another length are not the same', () => {
   const groups = groupOutputs([{ of: 1, text: 'start', size: 100 }, { of: 2, text: 'start', size: 200 }, { of: 3, text: 'start', size: 100 }]);
   expect(groups.map((group) => group.members)).toEqual([[1, 3], [2]]);
+});
+
+test('a part of an output ends at its byte, and the rest is left out', () => {
+  const text = { stream: 'stdout' as const, offset_bytes: 10, text: 'abäcd' };
+  expect(untilByte(text, 16)).toBe(text);
+  expect(untilByte(text, 14)).toEqual({ ...text, text: 'abä' });
+  expect(untilByte(text, 10)).toBeUndefined();
+  const raw = { stream: 'stderr' as const, offset_bytes: 0, base64: btoa('\u00ff\u00fe\n') };
+  expect(untilByte(raw, 3)).toBe(raw);
+  expect(untilByte(raw, 1)).toEqual({ ...raw, base64: btoa('\u00ff') });
 });

@@ -10,6 +10,28 @@ export interface Line {
   start: Style;
 }
 
+/** Output as the server sends it: text, or bytes that are no text. */
+export interface Piece {
+  stream: StreamName;
+  offset_bytes: number;
+  text?: string;
+  base64?: string;
+}
+
+/** The piece itself, or what of it is before this byte; undefined if nothing is. */
+export function untilByte(piece: Piece, end: number): Piece | undefined {
+  const room = end - piece.offset_bytes;
+  if (room <= 0) return undefined;
+  if (piece.text !== undefined) {
+    // A character has at most three bytes for each of its units.
+    if (piece.text.length * 3 <= room) return piece;
+    const bytes = new TextEncoder().encode(piece.text);
+    return bytes.length <= room ? piece : { ...piece, text: new TextDecoder().decode(bytes.subarray(0, room)) };
+  }
+  const raw = atob(piece.base64 ?? '');
+  return raw.length <= room ? piece : { ...piece, base64: btoa(raw.slice(0, room)) };
+}
+
 export class OutputLines {
   readonly lines: Line[] = [];
   /** The first line of stderr. */

@@ -47,5 +47,5 @@ export function mayConcern(assignment: Pick<Assignment, 'target'>, agent: Agent)
   }
 }
 
-/** Packages that hosts can keep and run by themselves. */
-export const isTask = (item: Pick<Package, 'kind'>): boolean => item.kind === 'task';
+/** Packages that hosts can keep and run by themselves: at due times, or all the time. */
+export const isAssignable = (item: Pick<Package, 'kind'>): boolean => item.kind === 'task' || item.kind === 'service';

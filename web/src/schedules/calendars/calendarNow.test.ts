@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { heldBetween, heldNow, isInForce } from './calendarNow';
+import { heldBetween, heldNow, isInForce, windowsBetween } from './calendarNow';
 
 const at = (text: string): number => Date.parse(text);
 
@@ -34,4 +34,17 @@ test('a day is held if a freeze overlaps it, however short, or an exclusion is i
   expect(heldBetween({ time_zone: 'Europe/Berlin', entries: [nights, christmas] } as never, ...day)?.held).toBe('exclusion');
   expect(heldBetween({ time_zone: 'Europe/Berlin', entries: [nights] } as never, ...day)).toBeUndefined();
   expect(heldBetween({ time_zone: 'Europe/Berlin', entries: [christmas, freeze] } as never, at('2026-12-25T23:00:00Z'), at('2026-12-26T23:00:00Z'))).toBeUndefined();
+});
+
+test('a day has the spans in which windows are open, to the minute and by the clocks of the zone', () => {
+  const nights = { kind: 'window', weekly: { days: ['sat'], from: '22:10', until: '04:00' } } as const;
+  const noon = { kind: 'window', weekly: { days: ['sat'], from: '12:00', until: '12:20' } } as const;
+  const day = (text: string): readonly [number, number] => [at(`${text}T23:00:00Z`), at(`${text}T23:00:00Z`) + 86_400_000];
+  const spans = (entries: unknown[], [from, until]: readonly [number, number]): string[] | undefined =>
+    windowsBetween({ time_zone: 'Europe/Berlin', entries } as never, from, until)?.map((span) => `${new Date(span.from).toISOString().slice(8, 16)} ${new Date(span.until).toISOString().slice(8, 16)}`);
+  expect(spans([nights, noon], day('2026-11-27'))).toEqual(['28T11:00 28T11:20', '28T21:10 28T23:00']);
+  expect(spans([nights, noon], day('2026-11-28'))).toEqual(['28T23:00 29T03:00']);
+  expect(spans([nights, noon], day('2026-11-24'))).toEqual([]);
+  expect(spans([{ kind: 'freeze', dates: ['2026-11-28'] }], day('2026-11-27'))).toBeUndefined();
+  expect(spans([{ kind: 'window', dates: ['2026-11-28'] }], day('2026-11-27'))).toEqual(['27T23:00 28T23:00']);
 });

@@ -53,8 +53,8 @@ export function heldNow(calendar: Pick<Schemas['CalendarView'], 'entries' | 'tim
 const HOUR_MS = 3_600_000;
 
 /**
- * The entry that holds something back between two instants: a freeze before an exclusion. Windows are not named:
- * they hold back most of the time.
+ * The entry that holds something back between two instants: a freeze before an exclusion. Windows hold back most of
+ * the time: `windowsBetween` has when they are open.
  */
 export function heldBetween(calendar: Pick<Schemas['CalendarView'], 'entries' | 'time_zone'>, from: number, until: number): { held: 'freeze' | 'exclusion'; entry: Entry } | undefined {
   const hours = Array.from({ length: Math.ceil((until - from) / HOUR_MS) }, (_, i) => from + i * HOUR_MS);
@@ -65,4 +65,38 @@ export function heldBetween(calendar: Pick<Schemas['CalendarView'], 'entries' | 
     if (entry) return { held, entry };
   }
   return undefined;
+}
+
+const STEP_MS = 900_000;
+const MINUTE_MS = 60_000;
+
+/** When the windows of a calendar are open between two instants; undefined if it has none, and so holds nothing back. */
+export function windowsBetween(calendar: Pick<Schemas['CalendarView'], 'entries' | 'time_zone'>, from: number, until: number): { from: number; until: number }[] | undefined {
+  const windows = calendar.entries.filter((entry) => entry.kind === 'window');
+  if (windows.length === 0) return undefined;
+  const isOpen = (at: number): boolean => windows.some((entry) => isInForce(entry, calendar.time_zone, at));
+  /** The first minute of a step in which it is open, or closed. */
+  const edge = (after: number, before: number, wanted: boolean): number => {
+    let [low, high] = [after, before];
+    while (high - low > MINUTE_MS) {
+      const middle = low + Math.floor((high - low) / 2 / MINUTE_MS) * MINUTE_MS;
+      if (isOpen(middle) === wanted) high = middle;
+      else low = middle;
+    }
+    return high;
+  };
+  const found: { from: number; until: number }[] = [];
+  let start = isOpen(from) ? from : undefined;
+  for (let at = from; at < until; at += STEP_MS) {
+    const next = Math.min(at + STEP_MS, until);
+    const isOpenNext = next < until ? isOpen(next) : start !== undefined;
+    if (isOpenNext === (start !== undefined)) continue;
+    const change = edge(at, next, isOpenNext);
+    if (start === undefined) start = change;
+    else {
+      found.push({ from: start, until: change });
+      start = undefined;
+    }
+  }
+  return start === undefined ? found : [...found, { from: start, until }];
 }

@@ -1,5 +1,6 @@
 //! What a shim starts.
 
+use muster_protocol::file_transfer::FileOperation;
 use muster_protocol::library::TriggerCall;
 use muster_protocol::package::ServiceSettings;
 use muster_protocol::secret_parameters::SecretDelivery;
@@ -30,6 +31,9 @@ pub struct Launch {
     /// For a package: `path` is a file of it, and `sha256` that of its archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package: Option<PackageLaunch>,
+    /// For a transfer of a file, which has no script: `sha256` is that of the pushed file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<Box<FileLaunch>>,
     /// For a package that is kept running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Box<ServiceSettings>>,
@@ -39,6 +43,12 @@ pub struct Launch {
     /// The `requirements.txt` of a script of the library.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requirements: Option<String>,
+    /// Parameters whose values are files, in base64: the script gets paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub file_parameters: Vec<String>,
+    /// It gets dummy secrets, and where they come out is reported.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_rehearsal: bool,
     /// What the host's policy allowed when the command was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
@@ -54,6 +64,14 @@ pub struct Launch {
     pub timeout_ms: u64,
     pub output_limit_bytes: u64,
     pub output_quota_bytes: u64,
+}
+
+impl Launch {
+    /// True if the agent downloads something before it starts.
+    pub fn needs_download(&self) -> bool {
+        let is_push = |file: &FileLaunch| file.operation == FileOperation::Push;
+        self.package.is_some() || self.file.as_deref().is_some_and(is_push)
+    }
 }
 
 /// One of several runs.
@@ -79,4 +97,30 @@ pub struct PackageLaunch {
     pub version: String,
     /// Size of the archive.
     pub archive_bytes: u64,
+}
+
+/// What only transfers of files have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileLaunch {
+    pub operation: FileOperation,
+    /// A folder that the host's policy lists.
+    pub root: String,
+    /// The path of the file below it: plain names.
+    pub path: String,
+    /// Hex SHA-256 of the content of a push.
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// Size of the content of a push.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+    /// Requested permissions.
+    #[serde(default)]
+    pub mode: Option<u32>,
+    /// The permissions that the policy allows.
+    pub max_mode: u32,
+    /// The requested owner.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// The largest file.
+    pub max_bytes: u64,
 }

@@ -20,6 +20,7 @@ proptest! {
                 stdout_sha256: Some("f".repeat(64)),
                 stderr_sha256: Some("f".repeat(64)),
                 steps: Vec::new(),
+        rehearsal: None,
             },
             run: Some(AttestedRun {
                 script: Some("s".repeat(136)), library_version: Some(u32::MAX), program_sha256: Some("f".repeat(64)),

@@ -30,9 +30,16 @@ pub struct RunRefusal {
     pub message: String,
 }
 
+/// The code of a start that is refused until the server takes results.
+pub(super) const SPOOL_FULL: &str = "spool_full";
+
 impl RunRefusal {
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         Self { code: code.to_owned(), message: message.into() }
+    }
+
+    pub(super) fn spool_full() -> Self {
+        Self::new(SPOOL_FULL, "the server has not taken the results of earlier runs")
     }
 
     pub(super) fn not_permitted() -> Self {

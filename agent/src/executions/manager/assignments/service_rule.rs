@@ -135,11 +135,15 @@ impl ServiceRecord {
         }
     }
 
-    /// A run could not be started.
-    pub fn note_refusal(&mut self, code: &str, now_ms: u64) {
+    /// A run could not be started. `is_failure`: of the service, so that the delay grows.
+    pub fn note_refusal(&mut self, code: &str, is_failure: bool, now_ms: u64) {
         self.last_outcome = Some(Outcome::Rejected);
         self.last_error_code = Some(code.chars().take(MAX_CODE_CHARS).collect());
+        let failures = self.failures;
         self.delay_restart(now_ms);
+        if !is_failure {
+            self.failures = failures;
+        }
     }
 
     /// A run has ended.

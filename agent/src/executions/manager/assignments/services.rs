@@ -11,8 +11,9 @@ use muster_protocol::package::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::run_planner::SPOOL_FULL;
 use super::service_rule::{ServiceFacts, ServiceRecord, ServiceRunEnd, ServiceStep};
-use super::{Install, RunRefusal, store};
+use super::{Install, KeptList, RunRefusal, store};
 use crate::clock::unix_ms;
 use crate::executions::ledger::record::{Launch, ServiceStatus};
 use crate::executions::ledger::{KnownState, Phase};
@@ -70,6 +71,28 @@ impl Service {
 }
 
 impl ExecutionManager {
+    /// Ends all services and forgets all assignments, durably, because no agent process will watch them. Returns when
+    /// they have ended, or the time is up.
+    pub async fn end_services(&mut self, within: Duration) {
+        let empty = KeptList { items: Vec::new(), ..self.assignments.list.clone() };
+        if let Err(error) = store::save(&self.state, &empty) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "failed to store that nothing is assigned to this host");
+        }
+        // Nothing starts again without a planner.
+        self.assignments.end_all();
+        for run in self.open_service_runs() {
+            self.cancel(run.command_id, CANCEL_GRACE_MS);
+        }
+        let deadline = Instant::now() + within;
+        while !self.open_service_runs().is_empty() {
+            if tokio::time::timeout_at(deadline, self.next()).await.is_err() {
+                tracing::error!("a service has not ended in time");
+                return;
+            }
+        }
+    }
+
     /// Starts and ends services as they must be now.
     pub(in crate::executions::manager) fn follow_services(&mut self) {
         if self.assignments.planner.is_none() {
@@ -136,7 +159,8 @@ impl ExecutionManager {
             Ok(started_at_ms) => service.record.note_start(facts, started_at_ms),
             Err(refusal) => {
                 tracing::warn!(assignment_id = %id, code = refusal.code, "a service can't start: {}", refusal.message);
-                service.record.note_refusal(&refusal.code, facts.now_ms);
+                let is_failure = refusal.code != SPOOL_FULL;
+                service.record.note_refusal(&refusal.code, is_failure, facts.now_ms);
             }
         }
         let record = service.record.clone();
@@ -165,7 +189,10 @@ impl ExecutionManager {
         while self.ledger.known(run.command_id(list.agent_id)) != KnownState::Never {
             run.due_at_ms += 1;
         }
-        self.check_spool()?;
+        let spool = self.spool(true);
+        if spool.is_full {
+            return Err(RunRefusal::spool_full());
+        }
         let Some(planner) = &mut self.assignments.planner else {
             return Err(RunRefusal::not_runnable());
         };
@@ -175,6 +202,10 @@ impl ExecutionManager {
             service: Some(Box::new(settings)),
             ..planned.launch
         };
+        if spool.is_over_bytes {
+            // It runs nevertheless; its output is marked as cut.
+            planned.launch.output_limit_bytes = 0;
+        }
         let started_at_ms = run.due_at_ms;
         self.accept_run(run, planned, None)?;
         Ok(started_at_ms)

@@ -136,7 +136,10 @@ impl ExecutionManager {
             return Ok(());
         }
         self.check_run_before(item.assignment_id)?;
-        self.check_spool()?;
+        let spool = self.spool(false);
+        if spool.is_full || spool.is_over_bytes {
+            return Err(RunRefusal::spool_full());
+        }
         let Some(planner) = &mut self.assignments.planner else { return Ok(()) };
         let planned = planner.plan(item)?;
         run.timeout_ms = planned.launch.timeout_ms;
@@ -184,15 +187,30 @@ impl ExecutionManager {
         }
     }
 
-    pub(super) fn check_spool(&self) -> Result<(), RunRefusal> {
-        let held = || self.ledger.entries().filter(|(_, entry)| entry.task.is_some());
+    /// What runs hold whose results the server has not taken: those of services, or those of tasks. Each kind has a
+    /// reserve of its own, so that a noisy task stops no service.
+    pub(super) fn spool(&self, of_services: bool) -> Spool {
+        let is_of_kind = |run: &TaskRun| run.is_service == of_services;
+        let held = || {
+            self.ledger
+                .entries()
+                .filter(|(_, entry)| entry.task.as_ref().is_some_and(|run| is_of_kind(run)))
+        };
         let bytes = held().map(|(id, _)| {
             std::fs::metadata(self.state.execution(id).output()).map_or(0, |file| file.len())
         });
-        if held().count() >= MAX_SPOOLED_RUNS || bytes.sum::<u64>() >= MAX_SPOOLED_BYTES {
-            let message = "the server has not taken the results of earlier runs";
-            return Err(RunRefusal::new("spool_full", message));
+        Spool {
+            is_full: held().count() >= MAX_SPOOLED_RUNS,
+            is_over_bytes: bytes.sum::<u64>() >= MAX_SPOOLED_BYTES,
         }
-        Ok(())
     }
+}
+
+/// How much of a reserve is used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spool {
+    /// It has as many runs as it may have.
+    pub is_full: bool,
+    /// It has as much output as it may have.
+    pub is_over_bytes: bool,
 }

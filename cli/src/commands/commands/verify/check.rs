@@ -245,6 +245,7 @@ mod tests {
                 stdout_sha256: Some("bb".into()),
                 stderr_sha256: Some("cc".into()),
                 steps: Vec::new(),
+                rehearsal: None,
             }),
         };
         json!(Attestation::sign(&execution, &pair(seed)))

@@ -18,6 +18,8 @@ use crate::output::text::sanitize;
 pub const DESCRIPTION_FILE: &str = "script.toml";
 /// The file with the packages that a script in Python needs.
 const REQUIREMENTS_FILE: &str = "requirements.txt";
+/// … and the one for a script of Node.
+const NODE_PACKAGES_FILE: &str = "package.json";
 /// Deepest folder that is searched for scripts.
 const MAX_FOLDER_DEPTH: usize = 8;
 /// Most scripts of one folder.
@@ -61,7 +63,7 @@ pub struct LocalScript {
     pub name: String,
     pub description: Description,
     pub body: String,
-    /// The text of its `requirements.txt`, if it has one.
+    /// The text of its `requirements.txt` or `package.json`, if it has one.
     pub requirements: Option<String>,
 }
 
@@ -122,7 +124,8 @@ impl LocalScript {
         let own_name = folder.path().canonicalize().unwrap_or_else(|_| folder.path().to_owned());
         let own_name = own_name.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = description.name.clone().or(own_name).unwrap_or_default();
-        let requirements = folder.read(REQUIREMENTS_FILE.as_ref(), MAX_REQUIREMENTS_BYTES)?;
+        let file = requirements_file(&description.interpreter);
+        let requirements = folder.read(file.as_ref(), MAX_REQUIREMENTS_BYTES)?;
         let script = Self { name, description, body, requirements };
         match script.has_safe_path() {
             true => Ok(Some(script)),
@@ -144,7 +147,8 @@ impl LocalScript {
         let folder = folder.as_ref().unwrap_or(root);
         folder.write(DESCRIPTION_FILE.as_ref(), &text)?;
         if let Some(requirements) = &self.requirements {
-            folder.write(REQUIREMENTS_FILE.as_ref(), requirements)?;
+            let file = requirements_file(&self.description.interpreter);
+            folder.write(file.as_ref(), requirements)?;
         }
         folder.write(self.description.file.as_ref(), &self.body)
     }
@@ -314,6 +318,11 @@ fn ending(interpreter: &str) -> &'static str {
         "powershell" => ".ps1",
         _ => "",
     }
+}
+
+/// The file beside a script that names the packages that it needs.
+fn requirements_file(interpreter: &str) -> &'static str {
+    if interpreter == "node" { NODE_PACKAGES_FILE } else { REQUIREMENTS_FILE }
 }
 
 #[cfg(test)]

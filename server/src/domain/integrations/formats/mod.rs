@@ -144,6 +144,12 @@ fn title(event: EventType, data: &Value, count: usize) -> String {
         EventType::CertificateExpiring if data["agent"].is_object() => {
             format!("The certificate of agent {} was not renewed", agent())
         }
+        EventType::CertificateExpiring if data["holder"] == "server" => {
+            "The certificate of the server expires soon".to_owned()
+        }
+        EventType::CertificateExpiring if data["holder"] == "authority" => {
+            "The authority of the server expires soon".to_owned()
+        }
         EventType::CertificateExpiring => "A certificate expires soon".to_owned(),
         EventType::KeyExpiring => {
             format!(

@@ -63,6 +63,9 @@ struct JobBody {
     /// 1 to 20 scripts and ad-hoc commands, which run one after the other on each agent, as one execution.
     #[schema(value_type = Option<Vec<StepBody>>)]
     steps: Option<Value>,
+    /// With the script `file:push` or `file:pull`: the file.
+    #[schema(value_type = Option<FileTransferBody>)]
+    file: Option<Value>,
     /// Object of strings.
     #[schema(value_type = Option<Object>)]
     parameters: Option<Value>,
@@ -115,6 +118,7 @@ impl JobBody {
             script: self.script,
             argv: self.argv,
             steps: self.steps,
+            file: self.file,
             parameters: self.parameters,
             secret_parameters: self.secret_parameters,
             stdin: self.stdin,
@@ -134,6 +138,24 @@ impl JobBody {
             lock: self.lock,
         }
     }
+}
+
+/// A file that is pushed to hosts, or pulled from them.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "only described")]
+pub(in crate::http) struct FileTransferBody {
+    /// The full path on the host, in a folder that its policy lists.
+    #[schema(example = "/srv/www/index.html")]
+    path: String,
+    /// For a push: hex SHA-256 of a file that was uploaded.
+    sha256: Option<String>,
+    /// Its size. Added by the server.
+    bytes: Option<u64>,
+    /// Permissions of a pushed file: three octal digits. Without, those of the file that it replaces, or 644.
+    #[schema(example = "0644")]
+    mode: Option<String>,
+    /// The user that a pushed file belongs to.
+    owner: Option<String>,
 }
 
 /// What happens to a job that some of its hosts would refuse.
@@ -204,6 +226,10 @@ struct JobView {
     /// Its steps.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     steps: Vec<RequestedStep>,
+    /// The file that it transfers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<FileTransferBody>)]
+    file: Option<Value>,
     #[schema(value_type = Option<Object>)]
     parameters: Value,
     /// Names of its secret parameters.
@@ -263,6 +289,7 @@ impl JobView {
             script: Some(row.script).filter(|script| !script.is_empty()),
             argv: data.get("argv").cloned(),
             steps: RequestedStep::all(&data),
+            file: data.get("file").cloned(),
             parameters: data.get("parameters").cloned().unwrap_or(Value::Null),
             secret_names: row.secret_names,
             stdin_bytes: stdin_bytes(&data),

@@ -210,7 +210,7 @@ impl ApiKeys {
 
 /// # Errors
 /// 403 `key_not_held` if the caller could not have created the key.
-pub(super) fn check_held(caller: &Caller, key: &api_key::Model) -> Result<()> {
+pub(in crate::services) fn check_held(caller: &Caller, key: &api_key::Model) -> Result<()> {
     if key.rights().is_within(&KeyRights::of(&caller.principal)) {
         return Ok(());
     }

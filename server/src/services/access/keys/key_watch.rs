@@ -8,10 +8,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::domain::access::principal::Principal;
+use crate::domain::certificates::client_certificate::KeyHash;
+use crate::domain::ids::TenantId;
 use crate::domain::source::ClientSource;
 use crate::domain::time::Timestamp;
 use crate::services::access::authentication::{Authentication, Credential};
 use crate::services::error::{Result, ServiceError};
+use crate::store::StoreError;
 
 /// Longest single wait for the expiry of a key. A longer wait is split.
 const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
@@ -24,6 +27,8 @@ pub struct KeyWatch {
     changes: watch::Receiver<u64>,
     /// When the key expires, as of the last check.
     expires_at: Option<Timestamp>,
+    /// The certificate of the connection, where one is required.
+    certificate: Option<KeyHash>,
 }
 
 impl Authentication {
@@ -42,11 +47,19 @@ impl Authentication {
         let principal = self.authenticate(credential, source).await?;
         let authentication = self.clone();
         let expires_at = principal.expires_at;
-        Ok((principal, KeyWatch { authentication, credential, changes, expires_at }))
+        Ok((
+            principal,
+            KeyWatch { authentication, credential, changes, expires_at, certificate: None },
+        ))
     }
 }
 
 impl KeyWatch {
+    /// The request must end with this certificate too.
+    pub fn set_certificate(&mut self, certificate: Option<KeyHash>) {
+        self.certificate = certificate;
+    }
+
     /// Waits until the key is revoked or has expired, and returns why the request must end. Also
     /// returns if the key had to be checked and could not be. Safe to cancel.
     pub async fn ended(&mut self) -> ServiceError {
@@ -65,10 +78,29 @@ impl KeyWatch {
                     if let Err(closed) = self.authentication.require_open(principal.tenant_id) {
                         return closed;
                     }
+                    match self.has_certificate(principal.tenant_id).await {
+                        Ok(true) => {}
+                        Ok(false) => return certificate_ended(),
+                        Err(error) => return error.into(),
+                    }
                     self.expires_at = principal.expires_at;
                 }
                 Err(error) => return error,
             }
         }
+    }
+
+    async fn has_certificate(&self, tenant_id: TenantId) -> std::result::Result<bool, StoreError> {
+        let Some(key) = self.certificate else { return Ok(true) };
+        let tenant = self.authentication.store.tenant(tenant_id);
+        tenant.is_certificate_valid(key, self.authentication.clock.now()).await
+    }
+}
+
+/// Ends what a caller has under way whose certificate was revoked.
+fn certificate_ended() -> ServiceError {
+    ServiceError::Forbidden {
+        code: "certificate_required",
+        detail: "the certificate of the connection was revoked, or has expired".into(),
     }
 }

@@ -16,6 +16,7 @@ use super::authentication::reread;
 use super::caller::Caller;
 use super::keys::key_cache::KeyCache;
 use crate::domain::access::principal::{Principal, Scope};
+use crate::domain::certificates::client_certificate::KeyHash;
 use crate::domain::ids::{PrincipalId, TenantId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::services::error::{Result, ServiceError};
@@ -90,6 +91,8 @@ fn remove_one<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K) {
 pub struct StreamPermit {
     viewers: StreamPermits,
     principal: Arc<Principal>,
+    /// The certificate of its connection, where one is required.
+    certificate: Option<KeyHash>,
     key_changes: watch::Receiver<u64>,
     closing: watch::Receiver<bool>,
     /// When the key or the access token expires, as of the last check.
@@ -125,6 +128,7 @@ impl StreamPermits {
         Ok(StreamPermit {
             viewers: self.clone(),
             principal: Arc::clone(&caller.principal),
+            certificate: caller.certificate,
             key_changes,
             closing,
             expires_at: None,
@@ -160,6 +164,13 @@ impl StreamPermit {
         if self.is_in_doubt {
             let principal = reread(&self.viewers.store, &self.principal).await?;
             let Some(principal) = principal else { return Ok(false) };
+            if let Some(key) = self.certificate {
+                let (tenant, now) =
+                    (self.viewers.store.tenant(principal.tenant_id), self.viewers.clock.now());
+                if !tenant.is_certificate_valid(key, now).await? {
+                    return Ok(false);
+                }
+            }
             self.expires_at = principal.expires_at;
             self.principal = Arc::new(principal);
             self.is_in_doubt = false;

@@ -62,7 +62,7 @@ impl Onlooker {
                 uses: KeyUses::default(),
             },
             hub,
-            caller: Caller { principal, source: None, request_id: None },
+            caller: Caller { principal, source: None, request_id: None, certificate: None },
             store,
             _site: test_dir,
         }

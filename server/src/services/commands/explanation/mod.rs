@@ -312,7 +312,15 @@ impl Commands {
             },
         };
         let answers = std::iter::once(validity).chain(factor).collect();
-        Ok((answers, Caller { principal: principal.into(), source: None, request_id: None }))
+        Ok((
+            answers,
+            Caller {
+                principal: principal.into(),
+                source: None,
+                request_id: None,
+                certificate: None,
+            },
+        ))
     }
 
     /// The answer of a tenant that requires a second factor, about a person who has none.

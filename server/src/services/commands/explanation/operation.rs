@@ -48,7 +48,7 @@ impl ExplainedOperation<'_> {
         match self {
             Self::Scope(scope) => vec![*scope],
             Self::Command(name) => vec![scope_of(*name)],
-            Self::Script(_) => vec![scope_of(CommandName::Execute)],
+            Self::Script(script) => WorkKind::Script(script).scopes().to_vec(),
             Self::AdHoc => vec![scope_of(CommandName::Execute), Scope::CommandsShell],
         }
     }

@@ -73,6 +73,8 @@ pub struct JobRequest {
     pub argv: Option<Value>,
     /// Instead of both: several of them.
     pub steps: Option<Value>,
+    /// For a transfer of a file: what is transferred.
+    pub file: Option<Value>,
     /// A JSON object of strings.
     pub parameters: Option<Value>,
     /// A JSON object of strings that are sealed and never shown.

@@ -63,6 +63,7 @@ impl Jobs {
             script: requested_script(Some(job.row.script), &data),
             argv: data.get("argv").cloned(),
             steps: requested_steps(&data),
+            file: data.get("file").cloned(),
             parameters: data.get("parameters").cloned(),
             secret_parameters: None,
             stdin: data.get("stdin").and_then(Value::as_str).map(str::to_owned),

@@ -45,6 +45,7 @@ pub(super) fn skip_reason(mismatch: &ManifestMismatch) -> EndReason {
         ManifestMismatch::LibraryNotAllowed
         | ManifestMismatch::LibraryUnsupported
         | ManifestMismatch::PackagesUnsupported => EndReason::SkippedLibraryNotAllowed,
+        ManifestMismatch::FilesUnsupported => EndReason::SkippedFilesUnsupported,
         ManifestMismatch::StepsUnsupported => EndReason::SkippedStepsUnsupported,
         ManifestMismatch::StdinNotAllowed(_) | ManifestMismatch::LibraryStdin => {
             EndReason::SkippedStdinNotAllowed

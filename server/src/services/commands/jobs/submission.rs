@@ -274,6 +274,9 @@ impl JobRequest {
         if let Some(steps) = self.steps {
             data.insert("steps".into(), steps);
         }
+        if let Some(file) = self.file {
+            data.insert("file".into(), file);
+        }
         if let Some(parameters) = self.parameters {
             data.insert("parameters".into(), parameters);
         }

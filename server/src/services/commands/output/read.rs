@@ -10,6 +10,8 @@ use serde::Deserialize;
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::range::ByteRange;
+use crate::domain::commands::records::CommandRecord;
+use crate::domain::commands::work::output_scopes;
 use crate::domain::ids::CommandId;
 use crate::hub::Hub;
 use crate::services::access::caller::Caller;
@@ -66,6 +68,7 @@ impl Output {
         let command = found.map(|found| found.command);
         let execution = command.filter(|command| command.command == "execute");
         let execution = execution.ok_or(ServiceError::NotFound("execution"))?;
+        require_output(caller, &execution)?;
         Ok(script_of(&execution.data).unwrap_or_default())
     }
 
@@ -102,8 +105,10 @@ impl Output {
             tokio::pin!(changed);
             changed.as_mut().enable();
             // Reads the state first: all output of an ended command is committed.
-            let command = tenant.command(command_id).await?;
-            let state = command.ok_or(ServiceError::NotFound("command"))?.command.state;
+            let found = tenant.command(command_id).await?;
+            let command = found.ok_or(ServiceError::NotFound("command"))?.command;
+            require_output(caller, &command)?;
+            let state = command.state;
             let length_bytes = tenant.output_end(command_id, stream).await?;
             if let Some((start_bytes, end_bytes)) = range.resolve(length_bytes)
                 && (start_bytes < end_bytes || state.is_terminal() || wait_ms == 0)
@@ -122,6 +127,13 @@ impl Output {
             }
         }
     }
+}
+
+/// # Errors
+/// 403 without the scopes for the output of this command.
+pub(in crate::services) fn require_output(caller: &Caller, command: &CommandRecord) -> Result<()> {
+    let scopes = output_scopes(command.script.as_deref());
+    scopes.iter().try_for_each(|scope| caller.require(*scope))
 }
 
 /// The script in the data of an `execute`.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_protocol::argv;
+use muster_protocol::file_transfer::{FileOperation, FileTransfer};
 use muster_protocol::library::{self, LIBRARY_PREFIX, LibraryReference};
 use muster_protocol::manifest::{Manifest, ManifestMismatch, Script};
 use muster_protocol::package::{PACKAGE_PREFIX, PackageReference};
@@ -75,6 +76,12 @@ pub(in crate::services) enum Executable {
         reference: PackageReference,
         parameters: Parameters,
     },
+    /// A transfer of a file.
+    File {
+        /// `file:push` or `file:pull`.
+        name: String,
+        file: FileTransfer,
+    },
     /// Several of the others, one after the other.
     Steps {
         /// What rules about scripts decide by.
@@ -95,6 +102,19 @@ pub(in crate::services) struct StepWork {
 }
 
 impl Executable {
+    /// What rules, limits and the history name it by: without a version. `None` for an ad-hoc command.
+    pub fn ruled_name(&self) -> Option<&str> {
+        match self {
+            Self::Script { name, .. }
+            | Self::Library { name, .. }
+            | Self::Package { name, .. }
+            | Self::File { name, .. }
+            | Self::NamedScript(name)
+            | Self::Steps { title: name, .. } => Some(name),
+            Self::Argv => None,
+        }
+    }
+
     /// Scripts and packages of the library, by the names of both.
     fn is_of_library(&self) -> bool {
         match self {
@@ -102,7 +122,15 @@ impl Executable {
             Self::NamedScript(name) => {
                 name.starts_with(LIBRARY_PREFIX) || name.starts_with(PACKAGE_PREFIX)
             }
-            Self::Script { .. } | Self::Steps { .. } | Self::Argv => false,
+            Self::Script { .. } | Self::File { .. } | Self::Steps { .. } | Self::Argv => false,
+        }
+    }
+
+    fn is_file(&self) -> bool {
+        match self {
+            Self::File { .. } => true,
+            Self::NamedScript(name) => FileOperation::of(name).is_some(),
+            _ => false,
         }
     }
 
@@ -110,7 +138,11 @@ impl Executable {
         match self {
             Self::Package { .. } => true,
             Self::NamedScript(name) => name.starts_with(PACKAGE_PREFIX),
-            Self::Library { .. } | Self::Script { .. } | Self::Steps { .. } | Self::Argv => false,
+            Self::Library { .. }
+            | Self::Script { .. }
+            | Self::File { .. }
+            | Self::Steps { .. }
+            | Self::Argv => false,
         }
     }
 }
@@ -254,7 +286,10 @@ impl Preflight {
             let result = self.check_host(tenant_id, &host, request, &mut results).await?;
             let Some(mismatch) = result else { continue };
             // What an agent can do never changes during a session.
-            let is_certain = mismatch == ManifestMismatch::StepsUnsupported;
+            let is_certain = matches!(
+                mismatch,
+                ManifestMismatch::StepsUnsupported | ManifestMismatch::FilesUnsupported
+            );
             match host.session {
                 Some(_) if !is_certain => unconfirmed.push(HostMismatch { host, mismatch }),
                 _ => mismatches.add(HostMismatch { host, mismatch }),
@@ -335,6 +370,11 @@ impl Preflight {
         request: PreflightRequest<'_>,
         (number, results): (usize, &mut PreflightResults),
     ) -> Result<Option<ManifestMismatch>> {
+        if request.executable.is_file() {
+            // What the policy allows, the host alone decides.
+            let is_too_old = session.as_ref().is_some_and(|session| !session.supports_files);
+            return Ok(is_too_old.then_some(ManifestMismatch::FilesUnsupported));
+        }
         if request.executable.is_of_library() {
             let policy = rules.policy.as_deref();
             let is_allowed = policy.is_none_or(|policy| library::POLICIES.contains(&policy));
@@ -353,9 +393,10 @@ impl Preflight {
         let (name, parameters) = match request.executable {
             Executable::Script { name, parameters } => (name, Some(parameters)),
             Executable::NamedScript(name) => (name, None),
-            Executable::Library { .. } | Executable::Package { .. } | Executable::Steps { .. } => {
-                return Ok(None);
-            }
+            Executable::Library { .. }
+            | Executable::Package { .. }
+            | Executable::File { .. }
+            | Executable::Steps { .. } => return Ok(None),
             Executable::Argv => {
                 let policy = rules.policy.as_deref();
                 let is_refused = policy.is_some_and(|policy| policy != argv::POLICY);

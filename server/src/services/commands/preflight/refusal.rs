@@ -112,6 +112,7 @@ impl Preflight {
                 | ManifestMismatch::LibraryNotAllowed
                 | ManifestMismatch::LibraryUnsupported
                 | ManifestMismatch::PackagesUnsupported
+                | ManifestMismatch::FilesUnsupported
                 | ManifestMismatch::StepsUnsupported,
             ) => ServiceError::Conflict { code, detail },
             _ => ServiceError::Invalid { code, detail },

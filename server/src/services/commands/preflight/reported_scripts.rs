@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use muster_protocol::file_transfer::FileOperation;
 use muster_protocol::library::LIBRARY_PREFIX;
 use muster_protocol::package::PACKAGE_PREFIX;
 use muster_protocol::step::parts_of;
@@ -69,6 +70,9 @@ impl Preflight {
             let (sha256, step_sha256) = (Some(sha256), Vec::new());
             let entry = Arc::new(ScriptEntry { text, sha256, step_sha256 });
             return Ok(agents.iter().map(|id| (*id, Arc::clone(&entry))).collect());
+        }
+        if FileOperation::of(name).is_some() {
+            return Ok(HashMap::new());
         }
         let mut known: HashMap<ManifestDigest, Option<Arc<ScriptEntry>>> = HashMap::new();
         let mut entries = HashMap::new();

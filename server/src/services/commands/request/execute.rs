@@ -1,9 +1,11 @@
 //! The data of an `execute`: a script, an ad-hoc command, or steps of both.
 
 use muster_protocol::argv;
+use muster_protocol::file_transfer::{FILE_PREFIX, FileOperation, FileTransfer, MAX_FILE_BYTES};
 use muster_protocol::library::{LIBRARY_PREFIX, LibraryReference};
 use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
 use muster_protocol::manifest::{ManifestMismatch, is_script_name};
+use muster_protocol::object::Object;
 use muster_protocol::package::{PACKAGE_PREFIX, PackageReference};
 use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
@@ -26,6 +28,10 @@ struct Execute {
     parameters: Parameters,
     timeout_ms: Option<u64>,
     stdin: Option<Stdin>,
+    file: Option<FileTransfer>,
+    /// The script gets dummy secrets.
+    #[serde(default)]
+    rehearsal: bool,
 }
 
 /// One step, as a request has it.
@@ -58,10 +64,26 @@ pub(super) fn validate_execute(data: &mut Value) -> Result<ValidExecute> {
     let secrets = data.as_object_mut().and_then(|data| data.remove("secret_parameters"));
     let secrets = secrets.map(SecretParameters::deserialize).transpose().map_err(mismatch)?;
     let secrets = secrets.unwrap_or_default();
-    let execute = Execute::deserialize(&*data).map_err(mismatch)?;
+    // Steps may not be lists of their values: what is pinned is written into them.
+    let Object(execute) = Object::<Execute>::deserialize(&*data).map_err(mismatch)?;
     let timeout_ms = valid_timeout("data.timeout_ms", execute.timeout_ms)?;
     let stdin_bytes = execute.stdin.map(|stdin| stdin.bytes().len());
     let executable = match execute.steps {
+        None if execute.script.as_deref().is_some_and(|name| name.starts_with(FILE_PREFIX)) => {
+            let is_alone = execute.argv.is_none()
+                && execute.parameters.is_empty()
+                && secrets.is_empty()
+                && stdin_bytes.is_none();
+            if !is_alone {
+                let problem = "and parameters, input or a program exclude each other";
+                return Err(ServiceError::conflicting("file", "parameters", problem));
+            }
+            transfer_of(execute.script.unwrap_or_default(), execute.file)?
+        }
+        None if execute.file.is_some() => {
+            let problem = "needs the script `file:push` or `file:pull`";
+            return Err(ServiceError::invalid_field("file", problem));
+        }
         None => {
             check_values(&execute.parameters, &secrets)?;
             one_of("data.", execute.script, execute.argv, execute.parameters)?
@@ -72,6 +94,7 @@ pub(super) fn validate_execute(data: &mut Value) -> Result<ValidExecute> {
                 ("argv", execute.argv.is_some()),
                 ("parameters", !execute.parameters.is_empty()),
                 ("stdin", stdin_bytes.is_some()),
+                ("file", execute.file.is_some()),
             ];
             if let Some((field, _)) = given.iter().find(|(_, is_given)| *is_given) {
                 let problem = "and `steps` exclude each other; give it to a step, or leave it out";
@@ -80,7 +103,34 @@ pub(super) fn validate_execute(data: &mut Value) -> Result<ValidExecute> {
             validate_steps(steps, &secrets)?
         }
     };
+    if execute.rehearsal && !matches!(executable, Executable::Library { .. }) {
+        let problem = "needs a script of the library: `library:NAME`";
+        return Err(ServiceError::invalid_field("data.rehearsal", problem));
+    }
     Ok((timeout_ms, executable, secrets, stdin_bytes))
+}
+
+/// A transfer of a file.
+fn transfer_of(name: String, file: Option<FileTransfer>) -> Result<Executable> {
+    let Some(operation) = FileOperation::of(&name) else {
+        let problem = "must be `file:push` or `file:pull`";
+        return Err(ServiceError::invalid_field("script", problem));
+    };
+    let Some(file) = file else {
+        return Err(ServiceError::invalid_field("file", "is missing; send the path on the host"));
+    };
+    let checked = file.check(operation);
+    checked.map_err(|error| {
+        ServiceError::invalid_field(
+            &format!("file.{}", error.field()),
+            &format!("is refused: {error}"),
+        )
+    })?;
+    if let Some(bytes) = file.bytes.filter(|bytes| *bytes > MAX_FILE_BYTES) {
+        return Err(ServiceError::out_of_range("file.bytes", bytes, 0..=MAX_FILE_BYTES));
+    }
+    // The server adds the size of what was uploaded.
+    Ok(Executable::File { name, file: FileTransfer { bytes: None, ..file } })
 }
 
 /// Validates steps. Each gets the secrets that it names.
@@ -89,7 +139,6 @@ fn validate_steps(steps: Vec<StepRequest>, secrets: &SecretParameters) -> Result
         let count = steps.len() as u64;
         return Err(ServiceError::out_of_range("data.steps", count, 1..=MAX_STEPS as u64));
     }
-    let title = title(steps.iter().map(|step| step.script.as_deref()));
     let mut work = Vec::with_capacity(steps.len());
     for (number, step) in steps.into_iter().enumerate() {
         let at = format!("data.steps[{number}].");
@@ -121,6 +170,8 @@ fn validate_steps(steps: Vec<StepRequest>, secrets: &SecretParameters) -> Result
         let problem = "has a parameter that no step names in `secrets`";
         return Err(ServiceError::invalid_field("secret_parameters", problem));
     }
+    // From what was parsed: rules name scripts without a version.
+    let title = title(work.iter().map(|step| step.executable.ruled_name()));
     if title.len() > MAX_TITLE_BYTES {
         let problem = "has scripts whose names have more than 1,000 bytes together";
         return Err(ServiceError::invalid_field("data.steps", problem));

@@ -207,16 +207,7 @@ impl ValidatedCommand {
 
     /// The script of an `execute`, or the title of its steps.
     pub(in crate::services) fn script(&self) -> Option<&str> {
-        match &self.executable {
-            Some(
-                Executable::Script { name, .. }
-                | Executable::NamedScript(name)
-                | Executable::Library { name, .. }
-                | Executable::Package { name, .. }
-                | Executable::Steps { title: name, .. },
-            ) => Some(name),
-            Some(Executable::Argv) | None => None,
-        }
+        self.executable.as_ref().and_then(Executable::ruled_name)
     }
 
     /// What it runs, each with its secrets: one, or the steps.
@@ -239,7 +230,8 @@ impl ValidatedCommand {
                 Executable::Script { name, .. }
                 | Executable::NamedScript(name)
                 | Executable::Library { name, .. }
-                | Executable::Package { name, .. },
+                | Executable::Package { name, .. }
+                | Executable::File { name, .. },
             ) => WorkKind::Script(name),
             Some(Executable::Steps { title, .. }) => WorkKind::Steps(title),
             Some(Executable::Argv) => WorkKind::AdHoc,
@@ -253,6 +245,9 @@ impl ValidatedCommand {
         let mut left = MAX_AUDITED_CHARS;
         if let Some(Value::Array(words)) = self.data.get("argv") {
             return ("argv", audited_words(words, &mut left));
+        }
+        if let Some(Executable::File { name, .. }) = &self.executable {
+            return ("file", json!({"operation": name, "file": self.data.get("file")}));
         }
         let Some(Value::Array(steps)) = self.data.get("steps") else {
             return ("script", self.script().into());
@@ -272,11 +267,11 @@ impl ValidatedCommand {
     }
 
     /// # Errors
-    /// 403 for an ad-hoc command if the caller lacks the scope for it.
+    /// 403 for an ad-hoc command or a transfer of a file if the caller lacks the scope for it.
     pub(in crate::services) fn check_scope(&self, caller: &Caller) -> Result<()> {
-        match self.kind().scopes().contains(&Scope::CommandsShell) {
-            true => caller.require(Scope::CommandsShell),
-            false => Ok(()),
+        match self.executable {
+            Some(_) => self.kind().scopes().iter().try_for_each(|scope| caller.require(*scope)),
+            None => Ok(()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Assignments: packages that are wanted on the agents of a target. [`wanted`] sends them to the agents,
 //! [`services`] controls those that hosts keep running.
 
+mod hold;
 mod request;
 mod services;
 mod wanted;
@@ -11,6 +12,7 @@ use muster_protocol::package::{PACKAGE_PREFIX, PackageReference};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+pub use self::hold::AssignmentHold;
 pub use self::request::AssignmentRequest;
 pub use self::services::{ServiceControlRequest, ServiceOverview};
 use crate::domain::access::principal::Scope;
@@ -53,6 +55,8 @@ pub struct AssignedAgent {
     pub facts: Facts,
     /// About the version that is wanted now.
     pub state: Option<AssignmentStateRecord>,
+    /// Why the server does not send it the assignment.
+    pub hold: Option<AssignmentHold>,
 }
 
 impl Assignments {
@@ -90,7 +94,8 @@ impl Assignments {
         self.find(caller, id).await
     }
 
-    /// Changes the name, the target, or the version of the package.
+    /// Changes the name, the target, or the version of the package. Of an assignment of another it needs the right to
+    /// control the work of others; who changes more than the name becomes its maker, whose rights count from then on.
     ///
     /// # Errors
     /// As [`Assignments::create`]; 409 `assignment_changed`.
@@ -104,7 +109,11 @@ impl Assignments {
         let known = self.find(caller, id).await?;
         let was_changed_at = known.changed_at;
         let now = self.clock.now();
-        let row = self.changed_record(known, &request, now).await?;
+        caller.require_control(known.created_by)?;
+        let mut row = self.changed_record(known, &request, now).await?;
+        if request.target.is_some() || request.package.is_some() {
+            row.created_by = caller.principal.id;
+        }
         self.check_work(caller, &row, &request).await?;
         let audit = caller.audit("assignment.update", subject(id), &detail(&row), now);
         let tenant = self.store.tenant(row.tenant_id);
@@ -121,6 +130,7 @@ impl Assignments {
     /// Deletes an assignment. Hosts remove the package; runs that they have started end.
     pub async fn delete(&self, caller: &Caller, id: AssignmentId) -> Result<()> {
         require_change(caller)?;
+        caller.require_control(self.find(caller, id).await?.created_by)?;
         let audit = caller.audit("assignment.delete", subject(id), &json!({}), self.clock.now());
         match self.store.tenant(caller.principal.tenant_id).delete_assignment(id, audit).await? {
             true => {
@@ -142,6 +152,7 @@ impl Assignments {
         let row = self.find(caller, id).await?;
         let tenant = self.store.tenant(row.tenant_id);
         let chosen = tenant.resolve(&target_of(&row)?, |id| self.hub.is_connected(id)).await?;
+        let holds = self.holds(&row, chosen.agents.iter(), chosen.agents.len()).await?;
         let after = page.after;
         let mut agents = chosen.agents;
         agents.retain(|facts| after.is_none_or(|after| facts.id.0 > after));
@@ -153,7 +164,8 @@ impl Assignments {
             let state = states.remove(&facts.id);
             // What is reported about another version says nothing about this one.
             let state = state.filter(|state| state.version == row.package_version);
-            AssignedAgent { facts, state }
+            let hold = holds.get(&facts.id).cloned();
+            AssignedAgent { facts, state, hold }
         };
         let agents: Vec<AssignedAgent> = agents.into_iter().map(with_state).collect();
         Ok(Page::of(agents, page, |agent| agent.facts.id.0))

@@ -56,6 +56,8 @@ impl Assignments {
     /// Starts, stops or restarts a service on agents of its assignment, also on those that are not
     /// connected: they follow when they are. Returns the number of agents.
     ///
+    /// To stop the service of another needs the right to control the work of others.
+    ///
     /// # Errors
     /// 403; 404; 409 `agent_count_unconfirmed`; 422 names the field.
     pub async fn control_service(
@@ -74,15 +76,21 @@ impl Assignments {
             let problem = "matches no agents of this service";
             return Err(ServiceError::invalid_field("target", problem));
         }
+        let script = super::script_name(&row);
+        let kind = WorkKind::Script(&script);
         if request.action == ServiceAction::Stop {
+            // As to cancel an execution. A key that runs only some packages stops only these.
+            caller.require_control(row.created_by)?;
             self.guard.check_limits(caller, WorkKind::Control, &agents).await?;
+            if caller.principal.limits.scripts.is_some() {
+                self.guard.check_limits(caller, kind, &[]).await?;
+            }
         } else {
-            let script = super::script_name(&row);
-            let kind = WorkKind::Script(&script);
             match self.guard.check(caller, kind, &agents, request.confirmation).await? {
                 Clearance::Free => {}
-                Clearance::NeedsApproval(_) => {
-                    return Err(super::request::approval_needed("the ladder of this tenant"));
+                Clearance::NeedsApproval(needed) => {
+                    let rules = needed.rules.join("`, `");
+                    return Err(super::request::approval_needed(&format!("the rule `{rules}`")));
                 }
             }
         }

@@ -1,17 +1,19 @@
 //! Sends the agents what is assigned to them. One worker does it, so that an older list never follows a
 //! newer one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use muster_protocol::CommandName;
 use muster_protocol::package::{AssignedPackage, MAX_AGENT_ASSIGNMENTS};
 
-use super::{Assignments, target_of};
+use super::hold::may_run;
+use super::{Assignments, script_name, target_of};
+use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::Target;
 use crate::domain::fleet::target::facts::Facts;
-use crate::domain::ids::{AgentId, TenantId};
+use crate::domain::ids::{AgentId, AssignmentId, TenantId};
 use crate::domain::library::assignment_records::{AssignedKind, WantedAssignment};
 use crate::hub::{SessionHandle, SessionMessage};
 use crate::store::StoreError;
@@ -93,12 +95,17 @@ impl Assignments {
             true => tenant.service_controls(&known.keys().copied().collect::<Vec<_>>()).await?,
             false => HashMap::new(),
         };
+        let holds = self.held(tenant_id, &wanted, &known).await?;
         for session in sessions {
             let is_permitted = session.grant().permissions.allows(CommandName::Execute);
             let facts = known.get(&session.agent_id).filter(|_| is_permitted);
             let matching = wanted
                 .iter()
-                .filter(|(target, _)| facts.is_some_and(|facts| target.matches(facts)))
+                .filter(|(target, wanted)| {
+                    facts.is_some_and(|facts| {
+                        target.matches(facts) && !holds.contains(&(wanted.row.id, facts.id))
+                    })
+                })
                 .take(MAX_AGENT_ASSIGNMENTS);
             let control = |id| controls.get(&(id, session.agent_id)).copied().unwrap_or_default();
             let items: Vec<_> = matching
@@ -112,6 +119,38 @@ impl Assignments {
             session.send_if_free(SessionMessage::Assignments(items.into()));
         }
         Ok(())
+    }
+}
+
+impl Assignments {
+    /// The agents that do not get an assignment although they are of its target.
+    async fn held(
+        &self,
+        tenant_id: TenantId,
+        wanted: &[(Target, WantedAssignment)],
+        known: &HashMap<AgentId, Facts>,
+    ) -> Result<HashSet<(AssignmentId, AgentId)>, StoreError> {
+        let tenant = self.store.tenant(tenant_id);
+        let mut held = HashSet::new();
+        for (target, WantedAssignment { row, maker, .. }) in wanted {
+            let agents: Vec<&Facts> =
+                known.values().filter(|facts| target.matches(facts)).collect();
+            let is_limited = maker.as_ref().is_some_and(|it| it.limits.max_fan_out.is_some());
+            let kind_name = script_name(row);
+            let rules = self.guard.rules_of(tenant_id, WorkKind::Script(&kind_name)).await?;
+            // Only these count the agents of the whole target, connected or not.
+            let count = match is_limited || !rules.is_empty() {
+                true => tenant.resolve(target, |id| self.hub.is_connected(id)).await?.agents.len(),
+                false => agents.len(),
+            };
+            if let Some(maker) = maker {
+                let outside = agents.iter().filter(|facts| !may_run(maker, row, facts, count));
+                held.extend(outside.map(|facts| (row.id, facts.id)));
+            }
+            let by_rules = self.rule_holds(row, &agents, count).await?;
+            held.extend(by_rules.into_keys().map(|agent_id| (row.id, agent_id)));
+        }
+        Ok(held)
     }
 }
 

@@ -62,6 +62,7 @@ impl LiveSession {
             });
         }
         self.renew_certificate();
+        self.send_notice(transport).await?;
         let ack = ServerFrame::HeartbeatAck { timestamp: now.to_string() };
         Ok(transport.feed(&ack).await?)
     }

@@ -117,6 +117,7 @@ impl LiveSession {
             Ok(AgentFrame::AssignmentStates { revision, items }) => {
                 self.assignment_states(revision, items).await
             }
+            Ok(AgentFrame::AuthoritiesStored { id }) => self.notice_stored(id),
             Ok(AgentFrame::TaskRun(run)) => self.task_run(run, transport).await,
             Ok(AgentFrame::UpdateResult { result }) => self.record_update_result(result).await,
             Err(error) => {

@@ -25,6 +25,8 @@ pub struct Model {
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
     pub revoked_at: Option<Timestamp>,
+    /// Until when its holder may get another one without showing a valid one.
+    pub next_until: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -59,6 +59,8 @@ pub struct Model {
     pub update_result: Option<String>,
     /// When that result was reported.
     pub update_result_at: Option<Timestamp>,
+    /// The last notice about the server's authority that the agent has stored.
+    pub notice_id: Option<Uuid>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

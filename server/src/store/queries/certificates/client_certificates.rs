@@ -25,7 +25,7 @@ use crate::store::requester::write_audit;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallerCertificate {
     Stored,
-    /// The holder has a certificate, and did not show it.
+    /// The holder has a certificate or had one, and did not show one that is valid.
     NotShown,
     TooMany,
     /// The key is that of another holder, or of a certificate that was revoked.
@@ -39,6 +39,16 @@ impl TenantScope {
             .filter(Column::TenantId.eq(self.tenant_id))
             .filter(Column::KeyHash.eq(key.as_bytes().to_vec()));
         Ok(query.all(&self.reader).await?.pop())
+    }
+
+    /// True if the certificate of a key is known, was not revoked and has not expired.
+    pub async fn is_certificate_valid(
+        &self,
+        key: KeyHash,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let row = self.certificate_of_key(key).await?;
+        Ok(row.is_some_and(|row| row.revoked_at.is_none() && row.expires_at > now))
     }
 
     /// One page of certificates that are in a state at `now`, oldest first, with one row more than the limit.
@@ -114,8 +124,9 @@ impl TenantScope {
             .await
     }
 
-    /// Stores a certificate for a person or an API key. A holder that has one must have shown it, so that a stolen
-    /// key or session is not enough to get another one.
+    /// Stores a certificate for a person or an API key. A holder that ever had one must have shown one that is valid,
+    /// or have the permission of another, which is used up: a stolen key or session is not enough to get another one,
+    /// even after all of them have ended.
     pub async fn store_caller_certificate(
         &self,
         row: Model,
@@ -135,21 +146,33 @@ impl TenantScope {
                     if is_taken {
                         return Ok(CallerCertificate::KeyTaken);
                     }
-                    let current = Entity::find()
+                    let of_holder = Entity::find()
                         .filter(Column::TenantId.eq(row.tenant_id))
-                        .filter(Column::HolderId.eq(row.holder_id))
-                        .filter(Column::RevokedAt.is_null())
-                        .filter(Column::ExpiresAt.gt(row.issued_at))
-                        .all(transaction)
-                        .await?;
+                        .filter(Column::HolderId.eq(row.holder_id));
+                    let all = of_holder.all(transaction).await?;
+                    let is_current =
+                        |it: &&Model| it.revoked_at.is_none() && it.expires_at > row.issued_at;
+                    let current: Vec<&Model> = all.iter().filter(is_current).collect();
                     let is_shown =
-                        |it: &Model| shown.is_some_and(|key| it.key_hash == key.as_bytes());
-                    if !current.is_empty() && !current.iter().any(is_shown) {
+                        |it: &&Model| shown.is_some_and(|key| it.key_hash == key.as_bytes());
+                    let is_allowed =
+                        |it: &Model| it.next_until.is_some_and(|until| until > row.issued_at);
+                    if !all.is_empty()
+                        && !current.iter().any(is_shown)
+                        && !all.iter().any(is_allowed)
+                    {
                         return Ok(CallerCertificate::NotShown);
                     }
                     if current.len() >= MAX_CERTIFICATES_OF_HOLDER {
                         return Ok(CallerCertificate::TooMany);
                     }
+                    Entity::update_many()
+                        .col_expr(Column::NextUntil, Option::<i64>::None.into())
+                        .filter(Column::TenantId.eq(row.tenant_id))
+                        .filter(Column::HolderId.eq(row.holder_id))
+                        .filter(Column::NextUntil.is_not_null())
+                        .exec(transaction)
+                        .await?;
                     // Ended ones of this holder are of no use.
                     Entity::delete_many()
                         .filter(Column::HolderId.eq(row.holder_id))
@@ -165,11 +188,13 @@ impl TenantScope {
             .await
     }
 
-    /// Revokes a certificate for good. `None` if there is none; otherwise the row as it was before.
+    /// Revokes a certificate for good. `next_until`: until when its holder may get another one without showing a valid
+    /// one. `None` if there is none; otherwise the row as it was before.
     pub async fn revoke_certificate(
         &self,
         id: CertificateId,
         now: Timestamp,
+        next_until: Option<Timestamp>,
         audit: audit_entry::Model,
     ) -> Result<Option<Model>, StoreError> {
         let tenant_id = self.tenant_id;
@@ -179,9 +204,12 @@ impl TenantScope {
                 Box::pin(async move {
                     let query = Entity::find_by_id(id).filter(Column::TenantId.eq(tenant_id));
                     let Some(row) = query.all(transaction).await?.pop() else { return Ok(None) };
-                    if row.revoked_at.is_none() {
+                    if row.revoked_at.is_none() || next_until.is_some() {
+                        let revoked_at = row.revoked_at.unwrap_or(now);
+                        let next_until = next_until.or(row.next_until).map(|until| until.0);
                         Entity::update_many()
-                            .col_expr(Column::RevokedAt, now.0.into())
+                            .col_expr(Column::RevokedAt, revoked_at.0.into())
+                            .col_expr(Column::NextUntil, next_until.into())
                             .filter(Column::Id.eq(id))
                             .exec(transaction)
                             .await?;

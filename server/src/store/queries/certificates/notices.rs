@@ -6,6 +6,7 @@ use sea_orm::{
     QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::domain::certificates::client_certificate::CertificateHolder;
 use crate::domain::certificates::validity::EXPIRY_WARNING_MS;
@@ -63,6 +64,90 @@ impl SystemScope {
     }
 }
 
+/// A certificate of the server itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnCertificate {
+    /// That new connections are shown.
+    Server,
+    Authority,
+}
+
+impl OwnCertificate {
+    /// The id of its notices: there is one of each kind.
+    const fn id(self) -> Uuid {
+        Uuid::from_u128(match self {
+            Self::Server => 1,
+            Self::Authority => 2,
+        })
+    }
+
+    const fn holder(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Authority => "authority",
+        }
+    }
+}
+
+impl SystemScope {
+    /// Reports once to the operator's tenant, which is the first one, that a certificate of the server ends within
+    /// 7 days. True if it was reported now.
+    pub async fn report_own_certificate(
+        &self,
+        certificate: OwnCertificate,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        if expires_at > now.plus_ms(EXPIRY_WARNING_MS) {
+            return Ok(false);
+        }
+        let Some(tenant) = self.first_tenant().await? else { return Ok(false) };
+        let notice = key_notice::Model {
+            key_id: certificate.id(),
+            expires_at,
+            tenant_id: tenant.id,
+            sent_at: now,
+        };
+        self.writer
+            .change(move |transaction| {
+                let notice = notice.clone();
+                Box::pin(async move {
+                    let tenant_id = notice.tenant_id;
+                    if !is_first(transaction, notice).await? {
+                        return Ok(false);
+                    }
+                    add_events([IntegrationEvent {
+                        tenant_id,
+                        event: EventType::CertificateExpiring,
+                        at: now,
+                        subject_id: certificate.id(),
+                        agent_id: None,
+                        job_id: None,
+                        data: json!({"certificate_id": null, "holder": certificate.holder(),
+                            "holder_id": null, "expires_at": expires_at}),
+                    }]);
+                    Ok(true)
+                })
+            })
+            .await
+    }
+}
+
+/// Stores a notice; false if another server did.
+async fn is_first(
+    transaction: &DatabaseTransaction,
+    notice: key_notice::Model,
+) -> Result<bool, StoreError> {
+    let known = OnConflict::columns([key_notice::Column::KeyId, key_notice::Column::ExpiresAt])
+        .do_nothing()
+        .to_owned();
+    let stored = key_notice::Entity::insert_many([notice.into_active_model()])
+        .on_conflict(known)
+        .exec_without_returning(transaction)
+        .await?;
+    Ok(stored > 0)
+}
+
 /// Stores the notice with its event; false if another server did.
 async fn report(
     transaction: &DatabaseTransaction,
@@ -75,14 +160,7 @@ async fn report(
         tenant_id: row.tenant_id,
         sent_at: now,
     };
-    let known = OnConflict::columns([key_notice::Column::KeyId, key_notice::Column::ExpiresAt])
-        .do_nothing()
-        .to_owned();
-    let stored = key_notice::Entity::insert_many([notice.into_active_model()])
-        .on_conflict(known)
-        .exec_without_returning(transaction)
-        .await?;
-    if stored == 0 {
+    if !is_first(transaction, notice).await? {
         return Ok(false);
     }
     let is_agent = row.holder == CertificateHolder::Agent;

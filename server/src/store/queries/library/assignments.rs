@@ -10,6 +10,7 @@ use sea_orm::{
     IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
+use crate::domain::access::keys::key_rights::KeyRights;
 use crate::domain::ids::{AgentId, AssignmentId, PackageId, PrincipalId, TenantId};
 use crate::domain::library::assignment_records::{
     AssignmentRecord, AssignmentStateRecord, WantedAssignment,
@@ -21,7 +22,7 @@ use crate::store::entities::access::audit_entry;
 use crate::store::entities::library::{assignment, assignment_state, package};
 use crate::store::queries::library::services::delete_controls_of_assignment;
 use crate::store::queries::{SystemScope, TenantScope};
-use crate::store::requester::{invalid_requesters, write_audit};
+use crate::store::requester::{invalid_requesters, rights_of_keys, write_audit};
 
 /// The tenant has as many assignments as it may have.
 pub const TOO_MANY_ASSIGNMENTS: &str = "the tenant has too many assignments";
@@ -154,8 +155,8 @@ impl TenantScope {
             .await
     }
 
-    /// The assignments that hold now, oldest first: those of keys that are revoked and of members that are
-    /// removed do not.
+    /// The assignments that hold now, oldest first, with the rights of the keys that made them: those of keys that
+    /// are revoked and of members that are removed do not.
     pub async fn wanted_assignments(
         &self,
         now: Timestamp,
@@ -166,7 +167,8 @@ impl TenantScope {
             return Ok(Vec::new());
         }
         let creators: BTreeSet<PrincipalId> = rows.iter().map(|row| row.created_by).collect();
-        let invalid = invalid_requesters(&self.reader, creators, now).await?;
+        let invalid = invalid_requesters(&self.reader, creators.clone(), now).await?;
+        let makers = rights_of_keys(&self.reader, creators).await?;
         let ids: BTreeSet<PackageId> = rows.iter().map(|row| row.package_id).collect();
         let packages = package::Entity::find()
             .filter(package::Column::TenantId.eq(self.tenant_id))
@@ -183,9 +185,28 @@ impl TenantScope {
                 sha256: package.sha256.clone(),
                 document_sha256: sha256_hex(package.document.as_bytes()),
             };
-            Some(WantedAssignment { row: row.into(), document: package.document.clone(), pin })
+            let maker = makers.get(&row.created_by).cloned();
+            let document = package.document.clone();
+            Some(WantedAssignment { row: row.into(), document, pin, maker })
         });
         Ok(wanted.collect())
+    }
+
+    /// True if the key or the member that asked for something may still do so.
+    pub async fn is_valid_requester(
+        &self,
+        id: PrincipalId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        Ok(invalid_requesters(&self.reader, BTreeSet::from([id]), now).await?.is_empty())
+    }
+
+    /// The rights of the key that asked for something; `None` for a member.
+    pub async fn rights_of_requester(
+        &self,
+        id: PrincipalId,
+    ) -> Result<Option<KeyRights>, StoreError> {
+        Ok(rights_of_keys(&self.reader, BTreeSet::from([id])).await?.remove(&id))
     }
 
     /// The last reports of these agents about an assignment.

@@ -258,22 +258,23 @@ impl SystemScope {
             .await
     }
 
-    /// Replaces the value of a setting that has one.
+    /// Replaces the value of a setting. False if it is not the previous one any more.
     pub async fn replace_setting(
         &self,
         name: &'static str,
-        value: Vec<u8>,
-    ) -> Result<(), StoreError> {
+        (previous, value): (Vec<u8>, Vec<u8>),
+    ) -> Result<bool, StoreError> {
         self.writer
             .change(move |transaction| {
-                let value = value.clone();
+                let (previous, value) = (previous.clone(), value.clone());
                 Box::pin(async move {
-                    setting::Entity::update_many()
+                    let replaced = setting::Entity::update_many()
                         .col_expr(setting::Column::Value, Expr::value(value))
                         .filter(setting::Column::Name.eq(name))
+                        .filter(setting::Column::Value.eq(previous))
                         .exec(transaction)
                         .await?;
-                    Ok(())
+                    Ok(replaced.rows_affected > 0)
                 })
             })
             .await

@@ -31,7 +31,7 @@ const SLICE_AGENTS: u64 = 20;
 
 /// Tables whose rows are deleted by `tenant_id` alone, with a column that distinguishes rows of a slice.
 /// Commands, agents, members and the tenant itself have functions of their own.
-const TABLES: [(&str, &str); 41] = [
+const TABLES: [(&str, &str); 42] = [
     ("approvals", "id"),
     ("approval_rules", "id"),
     ("ladders", "tenant_id"),
@@ -43,6 +43,7 @@ const TABLES: [(&str, &str); 41] = [
     ("assignment_states", "agent_id"),
     ("assignments", "id"),
     ("packages", "id"),
+    ("uploaded_files", "id"),
     ("calendars", "id"),
     ("fires", "id"),
     ("trigger_states", "id"),

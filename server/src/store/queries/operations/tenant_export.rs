@@ -76,7 +76,7 @@ pub const TABLES: [&str; 32] = [
 ];
 
 /// Tables of a tenant that are not exported, and why.
-pub const NOT_EXPORTED_TABLES: [(&str, &str); 13] = [
+pub const NOT_EXPORTED_TABLES: [(&str, &str); 14] = [
     ("alert_states", "what checks of alert rules have measured since minutes"),
     ("api_key_secrets", "hashes of secrets"),
     ("assignment_states", "what hosts report again when they connect"),
@@ -88,6 +88,7 @@ pub const NOT_EXPORTED_TABLES: [(&str, &str); 13] = [
     ("key_notices", "which keys were reported before they expire"),
     ("retired_agent_secrets", "hashes of secrets"),
     ("service_controls", "what people wanted of services on single agents; the audit log has it"),
+    ("uploaded_files", "copies of files of people, which are deleted a week after their last use"),
     ("user_sessions", "sign-ins, which are worth nothing outside of this server"),
     ("webhook_keys", "secrets"),
 ];

@@ -1,14 +1,15 @@
 //! Stores the runs of tasks and services that hosts have started themselves, each as a command with its audit entry.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use muster_protocol::CommandName;
 use muster_protocol::library::sha256_hex;
 use muster_protocol::limits::SETTLED_RETENTION_MS;
 use muster_protocol::package::{PACKAGE_PREFIX, PackageDocument, TaskRun};
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
-    QuerySelect as _,
+    QueryOrder as _, QuerySelect as _,
 };
 use serde_json::json;
 
@@ -30,6 +31,10 @@ use crate::store::writer::{BatchOperation, MAX_LIST, rows};
 /// Packages by name and version.
 type Versions = HashMap<(String, String), package::Model>;
 
+/// Most starts of a service on an agent within an hour of its clock. The delays between the restarts of a host allow
+/// fewer, also with restarts that people ask for.
+pub const MAX_SERVICE_STARTS_PER_HOUR: usize = 120;
+const HOUR_MS: u64 = 3_600_000;
 /// How far the clock of a host may be ahead.
 const MAX_AHEAD_MS: u64 = 24 * 3_600_000;
 
@@ -78,7 +83,11 @@ impl RecordTaskRuns {
         let mut owners = self.known_owners(tx).await?;
         let mut stored = HashSet::new();
         let (mut commands, mut entries) = (Vec::new(), Vec::new());
-        for run in &self.runs {
+        let mut starts = self.known_starts(tx, &assignments).await?;
+        // A host may report its runs in any order.
+        let mut runs: Vec<&TaskRun> = self.runs.iter().collect();
+        runs.sort_by_key(|run| run.due_at_ms);
+        for run in runs {
             let id = CommandId(run.command_id(self.agent_id.0));
             let Some(assignment) = assignments.get(&AssignmentId(run.assignment_id)) else {
                 continue;
@@ -89,6 +98,8 @@ impl RecordTaskRuns {
                 }
                 Some(_) => {}
                 None if !self.is_plausible(run, assignment, &packages) => {}
+                None if run.is_service
+                    && !starts.entry(assignment.id).or_default().admit(self.start_of(run)) => {}
                 None => {
                     owners.insert(id, self.agent_id);
                     stored.insert(id);
@@ -173,6 +184,47 @@ impl RecordTaskRuns {
         Ok(known)
     }
 
+    /// The last starts of the services among the runs, as far as they are known. Runs of a service are bounded by
+    /// them, and those of a task by its schedule.
+    async fn known_starts(
+        &self,
+        tx: &WriteTx<'_>,
+        assignments: &HashMap<AssignmentId, AssignmentRecord>,
+    ) -> Result<HashMap<AssignmentId, ServiceStarts>, DbErr> {
+        let services: HashSet<AssignmentId> = self
+            .runs
+            .iter()
+            .filter(|run| run.is_service)
+            .map(|run| AssignmentId(run.assignment_id))
+            .collect();
+        let mut known = HashMap::new();
+        for assignment in services.iter().filter_map(|id| assignments.get(id)) {
+            let script = format!("{PACKAGE_PREFIX}{}", assignment.package_name);
+            let of_service = format!("%\"assignment_id\":\"{}\"%", assignment.id.0);
+            let mut latest: Vec<Timestamp> = command::Entity::find()
+                .select_only()
+                .column(command::Column::CreatedAt)
+                .filter(command::Column::AgentId.eq(self.agent_id))
+                .filter(command::Column::Script.eq(script))
+                // In the very words of the index.
+                .filter(Expr::cust("trigger = 'service'"))
+                .filter(command::Column::Data.like(of_service))
+                .order_by_desc(command::Column::CreatedAt)
+                .limit(MAX_SERVICE_STARTS_PER_HOUR as u64)
+                .into_tuple()
+                .all(tx.transaction)
+                .await?;
+            latest.reverse();
+            known.insert(assignment.id, ServiceStarts(latest.into()));
+        }
+        Ok(known)
+    }
+
+    /// When a run was started, by the clock of the host, but not later than now.
+    fn start_of(&self, run: &TaskRun) -> Timestamp {
+        Timestamp(i64::try_from(run.due_at_ms).unwrap_or(i64::MAX)).min(self.now)
+    }
+
     /// Hosts keep results for a limited time, so nothing older can be due. A service that runs longer is
     /// known already.
     fn is_plausible(&self, run: &TaskRun, of: &AssignmentRecord, packages: &Versions) -> bool {
@@ -209,7 +261,7 @@ impl RecordTaskRuns {
             sealed_parameters: None,
             requested_by: of.created_by,
             requested_from: None,
-            created_at: due_at.min(self.now),
+            created_at: self.start_of(run),
             expires_in_ms: self.lost_after_ms,
             timeout_ms: run.timeout_ms,
             lost_after_ms: self.lost_after_ms,
@@ -252,6 +304,27 @@ impl RecordTaskRuns {
     }
 }
 
+/// The last starts of a service on one agent, the earliest first.
+#[derive(Debug, Default)]
+struct ServiceStarts(VecDeque<Timestamp>);
+
+impl ServiceStarts {
+    /// Adds a start if there can be one more: not before the last one, and not too many within an hour.
+    fn admit(&mut self, start: Timestamp) -> bool {
+        if self.0.back().is_some_and(|last| start < *last) {
+            return false;
+        }
+        while self.0.front().is_some_and(|first| *first <= start.minus_ms(HOUR_MS)) {
+            self.0.pop_front();
+        }
+        let is_free = self.0.len() < MAX_SERVICE_STARTS_PER_HOUR;
+        if is_free {
+            self.0.push_back(start);
+        }
+        is_free
+    }
+}
+
 /// True if a run can be one of this version: its hashes, and for a task its due time.
 fn is_of(run: &TaskRun, package: &package::Model) -> bool {
     let document: Option<PackageDocument> = serde_json::from_str(&package.document).ok();
@@ -259,4 +332,27 @@ fn is_of(run: &TaskRun, package: &package::Model) -> bool {
     run.package.sha256 == package.sha256
         && run.package.document_sha256 == sha256_hex(package.document.as_bytes())
         && schedule.is_none_or(|schedule| run.is_service || schedule.may_be_due(run.due_at_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_hour_has_more_starts_of_a_service_than_its_budget(
+            starts in prop::collection::vec(0_i64..4 * 3_600_000, 0..1_000),
+        ) {
+            let mut known = ServiceStarts::default();
+            let admitted: Vec<i64> =
+                starts.into_iter().filter(|start| known.admit(Timestamp(*start))).collect();
+            prop_assert!(admitted.is_sorted());
+            for (number, start) in admitted.iter().enumerate() {
+                let within = admitted[number..].iter().filter(|other| **other - start < 3_600_000);
+                prop_assert!(within.count() <= MAX_SERVICE_STARTS_PER_HOUR);
+            }
+        }
+    }
 }

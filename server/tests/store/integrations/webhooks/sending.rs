@@ -8,6 +8,7 @@ use muster_server::adapters::package_files::PackageFiles;
 use muster_server::adapters::program_files::ProgramFiles;
 use muster_server::adapters::release_files::ReleaseFiles;
 use muster_server::adapters::smtp_client::SmtpClient;
+use muster_server::adapters::uploaded_files::UploadedFiles;
 use muster_server::adapters::webhook_client::{WebhookClient, WebhookLimits};
 use muster_server::domain::ids::WebhookDeliveryId;
 use muster_server::domain::integrations::webhook::WebhookDeliveryState;
@@ -43,6 +44,7 @@ impl Fixture {
             WebhookLimits { reach: OutboundReach::Private, timeout: Duration::from_secs(30) };
         let outside = Adapters {
             packages: PackageFiles::new(self.test_dir.folder("packages")),
+            uploaded_files: UploadedFiles::new(self.test_dir.folder("files")),
             files: ProgramFiles::new(self.test_dir.path().to_owned()),
             releases: ReleaseFiles::new(self.test_dir.folder("releases")),
             webhooks: WebhookClient::new(limits, None).expect("a client"),

@@ -21,8 +21,10 @@ async fn salt_cve_2020_11652_no_id_or_name_leaves_its_folder() {
             let target = ["{id}", "{version}", "{platform}", "{program}", "{sha256}"]
                 .iter()
                 .fold(path.clone(), |path, name| path.replace(name, escape));
-            // Agents alone download packages.
-            let is_for_agents = path.starts_with("/api/agents/packages/");
+            // Agents alone download packages and pushed files.
+            let is_for_agents = ["/api/agents/packages/", "/api/agents/files/"]
+                .iter()
+                .any(|start| path.starts_with(start));
             let key = if is_for_agents { bearer(&agent_key) } else { key.clone() };
             let answer = raw(&fixture, &format!("GET {target}"), &key).await;
             assert!(matches!(status_of(&answer), "400" | "404"), "{target}: {answer}");

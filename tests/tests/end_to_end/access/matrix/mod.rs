@@ -19,7 +19,7 @@ use self::operations::{Foreign, Needs, Operation, operations};
 use self::people::People;
 use self::scopes::check_scopes;
 
-const ALL_SCOPES: [&str; 27] = [
+const ALL_SCOPES: [&str; 29] = [
     "agents:read",
     "agents:write",
     "agents:manage",
@@ -38,6 +38,8 @@ const ALL_SCOPES: [&str; 27] = [
     "schedules:write",
     "scripts:read",
     "scripts:write",
+    "files:read",
+    "files:write",
     "members:read",
     "members:write",
     "webhooks:write",
@@ -167,6 +169,8 @@ impl AccessFixture {
         let archive = tar_zst(&[file("muster.toml", description), file("a", "true\n")]);
         let package = fixture.api.upload("/api/packages", archive).await.expect(201);
         let package = text(&package, "id");
+        let pushed = json!({"name": "first", "sha256": "0".repeat(64), "bytes": 1});
+        let pushed = text(&fixture.api.post("/api/files", pushed).await.expect(201), "id");
         let description = "name = 'task'\nversion = '1'\nkind = 'task'\nexecutor = 'sh'\nentry = 'a'\n\
              [schedule]\nevery_ms = 60000\n";
         let archive = tar_zst(&[file("muster.toml", description), file("a", "true\n")]);
@@ -213,6 +217,7 @@ impl AccessFixture {
             ("/api/schedules/", schedule),
             ("/api/scripts/", script),
             ("/api/packages/", package),
+            ("/api/files/", pushed),
             ("/api/alerts/rules/", text(&alert_rule, "id")),
             ("/api/assignments/", text(&assignment, "id")),
             ("/api/services/", text(&service, "id")),

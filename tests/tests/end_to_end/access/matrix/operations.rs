@@ -115,6 +115,8 @@ const SCHEDULES_CONTROL: &[&[&str]] = &[&["schedules:write"], &["commands:run", 
 const SCHEDULES_RUN: &[&[&str]] = &[&["schedules:write"], &["commands:run"]];
 const SCRIPTS_READ: &[&[&str]] = &[&["scripts:read"]];
 const SCRIPTS_WRITE: &[&[&str]] = &[&["scripts:write"]];
+const FILES_WRITE: &[&[&str]] = &[&["files:write"]];
+const PUSH: &[&[&str]] = &[&["commands:run"], &["files:write"]];
 const CALENDARS_WRITE: &[&[&str]] = &[&["schedules:write"], &["commands:manage"]];
 const INTEGRATIONS_READ: &[&[&str]] = &[&["integrations:read"]];
 const INTEGRATIONS_WRITE: &[&[&str]] = &[&["integrations:write"]];
@@ -156,6 +158,9 @@ pub fn operations() -> Vec<Operation> {
     let new_rule = json!({"name": "new", "metric": "disk_percent", "threshold": 90});
     let new_assignment = json!({"name": "new", "package": "package:task",
         "target": {"tags": ["none"]}});
+    let new_file = json!({"name": "new", "sha256": "1".repeat(64), "bytes": 1});
+    let pushed = json!({"script": "file:push", "file": {"path": "/srv/a", "sha256": "0".repeat(64)},
+        "target": nobody});
     let new_calendar = json!({"name": "new", "entries": []});
     let new_hook = json!({"name": "new", "authentication": "signature",
         "job": {"script": "hi", "target": nobody}});
@@ -264,6 +269,7 @@ pub fn operations() -> Vec<Operation> {
         by_agent(post("/api/agents/heartbeat", &[], Unrelated, heartbeat)),
         by_agent(get("/api/agents/poll", &[], Unrelated)),
         by_agent(get("/api/agents/packages/{sha256}", &[], Unrelated)),
+        by_agent(get("/api/agents/files/{sha256}", &[], Unrelated)),
         by_agent(post("/api/agents/result", &[], Unrelated, result)),
         get("/api/access/explain", &[], Unrelated).query("?operation=ping").needing(Needs::AnyKey),
         get("/api/access/ladder", COMMANDS_READ, Hidden),
@@ -309,6 +315,13 @@ pub fn operations() -> Vec<Operation> {
         get("/api/certificates/status", AGENTS_READ, Hidden),
         post("/api/certificates", &[], Unrelated, json!({"request": ""})),
         delete("/api/certificates/{id}", AGENTS_WRITE).unrelated(),
+        get("/api/certificates/rollover", TENANTS_MANAGE, Operators),
+        post(
+            "/api/certificates/rollover",
+            TENANTS_MANAGE,
+            Operators,
+            json!({"action": "announce"}),
+        ),
         get("/api/groups", AGENTS_READ, Hidden),
         post("/api/groups", GROUPS, Unrelated, new_group),
         get("/api/groups/{id}", AGENTS_READ, NotFound),
@@ -327,6 +340,7 @@ pub fn operations() -> Vec<Operation> {
         get("/api/jobs", COMMANDS_READ, Hidden),
         post("/api/jobs", RUN, Unrelated, json!({"script": "hi", "target": nobody})),
         post("/api/jobs", SHELL, Unrelated, argv).variant("ad hoc"),
+        post("/api/jobs", PUSH, Unrelated, pushed).variant("push of a file"),
         post("/api/jobs/preview", PREVIEW, Unrelated, json!({"script": "hi", "target": nobody})),
         get("/api/jobs/{id}", COMMANDS_READ, NotFound),
         act("/api/jobs/{id}/abort", CONTROL),
@@ -360,6 +374,13 @@ pub fn operations() -> Vec<Operation> {
         get("/api/packages/{id}", SCRIPTS_READ, NotFound),
         get("/api/packages/{id}/archive", SCRIPTS_READ, NotFound),
         delete("/api/packages/{id}", SCRIPTS_WRITE),
+        get("/api/files", FILES_WRITE, Hidden),
+        post("/api/files", FILES_WRITE, Unrelated, new_file),
+        get("/api/files/{id}", FILES_WRITE, NotFound),
+        Operation::new("PUT", "/api/files/{id}/content", FILES_WRITE, NotFound)
+            .query("?offset_bytes=0")
+            .with(json!({})),
+        delete("/api/files/{id}", FILES_WRITE),
         get("/api/scripts", SCRIPTS_READ, Hidden),
         get("/api/scripts/starter", SCRIPTS_READ, Unrelated),
         post("/api/scripts", SCRIPTS_WRITE, Unrelated, new_script.clone()),

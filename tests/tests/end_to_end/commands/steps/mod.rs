@@ -1,6 +1,7 @@
 //! Executions of several steps.
 
 mod rules;
+mod versions;
 
 use muster_tests::{
     ALL, Agent, AgentOptions, Api, FakeAgent, Fixture, JsonFields as _, Script, eventually_shown,

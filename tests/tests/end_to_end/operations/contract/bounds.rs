@@ -111,6 +111,11 @@ fn body(bounded: &Bounded, agent: &str) -> Value {
             "event_types": ["job.failed"], "settings": {"url": "https://hooks.invalid/x"}}),
         ("/api/scripts", _) => json!({"name": "bounds", "body": "true\n", "interpreter": "sh"}),
         ("/api/scripts/{id}/versions", _) => json!({"body": "true\n", "interpreter": "sh"}),
+        ("/api/files", _) => json!({"name": "bounds", "sha256": "0".repeat(64)}),
+        ("/api/jobs" | "/api/jobs/preview", "file.bytes") => {
+            let file = json!({"path": "/srv/a", "sha256": "0".repeat(64)});
+            json!({"script": "file:push", "file": file, "target": {"ids": [agent]}})
+        }
         ("/api/jobs" | "/api/jobs/preview", field) => job(agent, field),
         _ => json!({}),
     }
@@ -123,6 +128,8 @@ async fn number_out_of_its_bounds_is_refused_by_one_rule_in_every_operation() {
     let _agent = FakeAgent::registered(&fixture.server.address(), &key, "one").await;
     let agent = fixture.online(&key_id).await.id().to_owned();
     let command = fixture.api.execute_anyway(&agent, json!({"script": "deploy"})).await;
+    let file = json!({"name": "bounds", "sha256": "1".repeat(64), "bytes": 1});
+    let file = fixture.api.post("/api/files", file).await.expect(201);
     let group = json!({"name": "web", "target": {"tags": ["web"]}});
     let group = fixture.api.post("/api/groups", group).await.expect(201).id().to_owned();
     let job = json!({"script": "deploy", "target": {"ids": [agent]}});
@@ -158,6 +165,7 @@ async fn number_out_of_its_bounds_is_refused_by_one_rule_in_every_operation() {
             Some("integrations") => integration.id(),
             Some("scripts") => &script,
             Some("keys") => &api_key,
+            Some("files") => file.id(),
             _ => &command,
         };
         let path = one.path.replace("{id}", id);

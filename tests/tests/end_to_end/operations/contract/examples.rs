@@ -269,6 +269,8 @@ async fn jobs(run: &mut Recorder<'_>, id: &str) {
     let request = "-----BEGIN CERTIFICATE REQUEST-----\n…\n-----END CERTIFICATE REQUEST-----\n";
     run.post("/api/certificates", json!({ "request": request })).await;
     run.get("/api/certificates/status").await;
+    run.get("/api/certificates/rollover").await;
+    run.post("/api/certificates/rollover", json!({"action": "announce"})).await;
     let certificate = format!("/api/certificates/{{id={}}}", uuid::Uuid::now_v7());
     run.call(Method::DELETE, &certificate, None).await;
     run.post("/api/webhooks/secret", json!({"url": url})).await;
@@ -416,7 +418,28 @@ async fn packages(run: &mut Recorder<'_>) {
     run.get("/api/packages").await;
     run.get(&path).await;
     run.call(Method::DELETE, &path, None).await;
+    files(run).await;
     assignments(run).await;
+}
+
+/// Bytes are no JSON, and have no example.
+async fn files(run: &mut Recorder<'_>) {
+    let sha256 = muster_tests::sha256(b"retries = 3\n");
+    let body = json!({"name": "app.conf", "sha256": sha256, "bytes": 12});
+    let id = run.post("/api/files", body).await.id().to_owned();
+    let path = format!("/api/files/{{id={id}}}");
+    run.get("/api/files").await;
+    run.get(&path).await;
+    let content = format!("/api/files/{id}/content?offset_bytes=0");
+    let headers = [("content-type", "application/octet-stream")];
+    let sent =
+        run.fixture.api.try_send(Method::PUT, &content, &headers, Some(b"retries = 3\n".to_vec()));
+    let sent = sent.await.expect("reach the server").expect(200);
+    let example = json!({"status": "200", "content_type": "application/json", "response": sent});
+    run.examples.insert("send_file".into(), example);
+    let example = json!({"status": "200", "content_type": ""});
+    run.examples.insert("download_pushed_file".into(), example);
+    run.call(Method::DELETE, &path, None).await;
 }
 
 async fn assignments(run: &mut Recorder<'_>) {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 /// Texts that only the size of the request bounds, and why. An entry without a dot or a question mark is a
 /// whole schema.
-const UNBOUNDED: [(&str, &str); 24] = [
+const UNBOUNDED: [(&str, &str); 25] = [
     ("Attestation", "An agent reports it; one that is too long is not stored."),
     ("CallReport.data", "An agent reports it; one that is too long is not stored."),
     ("Registration", "An agent reports it; the server shortens it."),
@@ -31,6 +31,7 @@ const UNBOUNDED: [(&str, &str); 24] = [
     ("read_execution_output?Range", "Any other value is ignored."),
     ("read_output?Range", "Any other value is ignored."),
     ("resolve_agent?name", "Any text is valid, and may match no agent."),
+    ("send_file", "The bytes of a file; the server counts them."),
     ("upload_package", "The bytes of an archive; the server counts them."),
     ("upload_program", "The bytes of a program; their number is in the release."),
     ("exchange_frames", "Frames in a binary format."),

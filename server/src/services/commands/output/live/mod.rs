@@ -13,10 +13,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use self::source::LiveOutputReader;
-use super::read::output_error;
+use super::read::{output_error, require_output};
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::output_event::Piece;
+use crate::domain::commands::work::output_scopes;
 use crate::domain::ids::CommandId;
 use crate::hub::{CommandWatch, Hub};
 use crate::services::access::caller::Caller;
@@ -72,6 +73,8 @@ pub struct Ended {
 #[derive(Debug)]
 pub struct LiveStream {
     viewer: StreamPermit,
+    /// What a viewer needs.
+    scopes: &'static [Scope],
     watch: CommandWatch,
     source: LiveOutputReader,
     ready: VecDeque<Piece>,
@@ -95,9 +98,9 @@ impl LiveOutput {
         caller.require(Scope::CommandsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let found = tenant.command(id).await?;
-        found
-            .filter(|found| found.command.command == "execute")
-            .ok_or(ServiceError::NotFound("execution"))?;
+        let found = found.filter(|found| found.command.command == "execute");
+        let command = found.ok_or(ServiceError::NotFound("execution"))?.command;
+        require_output(caller, &command)?;
         let viewer = self.viewers.admit(caller)?;
         let mut source = LiveOutputReader::new(tenant, id, request.stream, request.from_bytes);
         let mut ready = VecDeque::new();
@@ -105,6 +108,7 @@ impl LiveOutput {
         source.read(&mut ready).await.map_err(output_error)?;
         Ok(LiveStream {
             viewer,
+            scopes: output_scopes(command.script.as_deref()),
             watch: self.hub.watch_command(id),
             source,
             ready,
@@ -125,7 +129,7 @@ impl LiveStream {
         loop {
             // Checked before each event, so that a viewer without the right gets nothing that was
             // already read.
-            if !self.viewer.may_see(&[Scope::CommandsRead]).await? {
+            if !self.viewer.may_see(self.scopes).await? {
                 self.ready.clear();
                 return Ok(None);
             }

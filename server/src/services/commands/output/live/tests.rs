@@ -23,6 +23,7 @@ async fn output_that_was_read_before_a_key_was_revoked_is_not_shown_after() {
         payload: Payload::Text("x".into()),
     });
     let mut view = LiveStream {
+        scopes: &[],
         viewer: onlooker.viewers.admit(&onlooker.caller).expect("a place"),
         watch: onlooker.hub.watch_command(id),
         source: LiveOutputReader::new(tenant, id, OutputStream::Both, 3),

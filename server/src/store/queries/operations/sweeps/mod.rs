@@ -17,9 +17,11 @@ use crate::domain::ids::{AgentId, CommandId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::end_of;
+use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::agent;
 use crate::store::queries::SystemScope;
+use crate::store::requester::write_audit;
 
 /// Most rows that one sweep handles.
 const SWEEP_ROWS: u64 = 500;
@@ -192,6 +194,28 @@ impl SystemScope {
             .await?;
         self.delete_files(dropped.files).await?;
         Ok(dropped.may_have_more)
+    }
+
+    /// Stores an entry of an audit log.
+    pub async fn record(&self, entry: audit_entry::Model) -> Result<(), StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let entry = entry.clone();
+                Box::pin(async move { write_audit(transaction, entry).await })
+            })
+            .await
+    }
+
+    /// Rewrites the database without the space of deleted rows. Blocks every writer, and needs as much free
+    /// space as the database has after it.
+    pub async fn give_space_back(&self) -> Result<(), StoreError> {
+        let Some(connection) = &self.checkpointer else {
+            self.reader.execute_unprepared("VACUUM (FULL, ANALYZE)").await?;
+            return Ok(());
+        };
+        connection.execute_unprepared("VACUUM").await?;
+        connection.execute_unprepared("PRAGMA wal_checkpoint(TRUNCATE)").await?;
+        Ok(())
     }
 
     /// Moves SQLite's write-ahead log into the database file, on a separate connection.

@@ -18,6 +18,17 @@ pub(super) fn raise(row: &mut agent::Model, alert: &str) {
 }
 
 impl OpenSession {
+    /// What distinguishes the agent from others of its key.
+    pub(super) fn identity_of(&self, key: &agent_key::Model) -> String {
+        match &self.identity {
+            AgentIdentity::Full { machine_id, .. } => machine_id.clone(),
+            AgentIdentity::Basic if key.trusts_holders && key.max_agents > 1 => {
+                self.hostname.clone()
+            }
+            AgentIdentity::Basic => String::new(),
+        }
+    }
+
     /// Records the proven key of a row that was found by it, by what a person accepted, or by the
     /// claims of a holder that the key trusts.
     pub(super) fn take_key_pair(

@@ -82,6 +82,8 @@ pub struct OpenSession {
     pub transport: Transport,
     /// The result of the last update to another version, JSON; absent if nothing is known of it.
     pub update_result: Option<String>,
+    /// The last notice about the server's authority that the agent has stored.
+    pub notice_id: Option<Uuid>,
     pub now: Timestamp,
 }
 
@@ -299,6 +301,7 @@ impl OpenSession {
             deleted_at: None,
             update_result: None,
             update_result_at: None,
+            notice_id: None,
         }
     }
 
@@ -385,19 +388,10 @@ impl OpenSession {
             row.update_result.clone_from(&self.update_result);
             row.update_result_at = Some(self.now);
         }
+        row.notice_id = self.notice_id;
         row.connected_at = self.now;
         row.last_seen_at = self.now;
         server_restored
-    }
-
-    fn identity_of(&self, key: &agent_key::Model) -> String {
-        match &self.identity {
-            AgentIdentity::Full { machine_id, .. } => machine_id.clone(),
-            AgentIdentity::Basic if key.trusts_holders && key.max_agents > 1 => {
-                self.hostname.clone()
-            }
-            AgentIdentity::Basic => String::new(),
-        }
     }
 
     fn event(&self, agent_id: AgentId, kind: AgentEventKind) -> agent_event::Model {

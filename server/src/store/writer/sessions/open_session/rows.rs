@@ -66,7 +66,7 @@ pub(super) async fn write(
 }
 
 /// The columns that a session owns; name, tags and key are people's.
-const SESSION_COLUMNS: [agent::Column; 24] = [
+const SESSION_COLUMNS: [agent::Column; 25] = [
     agent::Column::Level,
     agent::Column::Identity,
     agent::Column::PublicKey,
@@ -91,4 +91,5 @@ const SESSION_COLUMNS: [agent::Column; 24] = [
     agent::Column::LastSeenAt,
     agent::Column::UpdateResult,
     agent::Column::UpdateResultAt,
+    agent::Column::NoticeId,
 ];

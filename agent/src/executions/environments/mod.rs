@@ -1,10 +1,10 @@
 //! What scripts of the library need, installed for them: an environment of Python with the packages of a
-//! `requirements.txt`.
+//! `requirements.txt`, or a folder with those of a `package.json` for Node.
 //!
 //! ```text
 //! environments/
 //!   lock              held while the rest is looked at or changed, never during an installation
-//!   KEY/              SHA-256 of interpreter, user and requirements: scripts with the same ones share it
+//!   KEY/              SHA-256 of kind, interpreter, user and requirements: scripts with the same ones share it
 //!     COMMAND_ID/     one installation; it belongs to the user that the script runs as
 //!     ready           a link to the installation that is complete
 //!     uses/COMMAND_ID an execution that uses it
@@ -13,6 +13,8 @@
 //! An installation counts from the moment when `ready` names it, so one that was killed is never used. Two
 //! executions may install at the same time; the later link wins, and both installations work. What no running
 //! execution uses is removed: first what was not used for the longest time.
+
+mod package_kind;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -25,6 +27,7 @@ use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
 use uuid::Uuid;
 
+pub use self::package_kind::PackageKind;
 use crate::executions::environment::package_settings;
 use crate::executions::program::Program;
 use crate::platform::{Account, FileLock};
@@ -35,9 +38,6 @@ use crate::storage::{StorageError, add_permissions, ensure_private_directory};
 const MAX_ENVIRONMENTS: usize = 16;
 /// How long an environment is kept that no script uses.
 const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Installs the packages; `$1` is the interpreter, `$2` the new folder, `$3` the requirements.
-const INSTALL: &str = include_str!("install_requirements.sh");
-
 const LOCK: &str = "lock";
 const READY: &str = "ready";
 const USES: &str = "uses";
@@ -57,6 +57,7 @@ pub enum EnvironmentError {
 /// The environment of one execution.
 #[derive(Debug)]
 pub struct Environment {
+    kind: PackageKind,
     state: StateDir,
     /// Its key's folder.
     folder: PathBuf,
@@ -81,7 +82,7 @@ impl Environment {
     /// [`EnvironmentError`].
     pub fn open(
         execution: &ExecutionDir,
-        interpreter: &Path,
+        (kind, interpreter): (PackageKind, &Path),
         requirements: &str,
         account: Option<&Account>,
     ) -> Result<Self, EnvironmentError> {
@@ -92,7 +93,7 @@ impl Environment {
         // Another interpreter behind the same name is another environment.
         let interpreter = interpreter.canonicalize()?;
         let user = account.map_or("", |account| account.name.as_str());
-        let key = key(&interpreter, user, requirements);
+        let key = key(kind, &interpreter, user, requirements);
         let folder = all.join(key);
         let _lock = lock(&all)?;
         ensure_private_directory(&folder)?;
@@ -103,14 +104,24 @@ impl Environment {
             add_permissions(&folder, 0o011)?;
         }
         File::create(folder.join(USES).join(command_id.to_string()))?;
-        Ok(Self { state, folder, command_id, requirements: requirements.to_owned(), interpreter })
+        let requirements = requirements.to_owned();
+        Ok(Self { kind, state, folder, command_id, requirements, interpreter })
     }
 
-    /// The interpreter that finds the packages.
-    pub fn python(&self) -> PathBuf {
+    /// The interpreter that finds the packages, if it is another one.
+    pub fn interpreter(&self) -> Option<PathBuf> {
+        (self.kind == PackageKind::Python).then(|| self.installed())
+    }
+
+    /// The variable by which the interpreter finds the packages.
+    pub fn variable(&self) -> Option<(OsString, OsString)> {
+        (self.kind == PackageKind::Node).then(|| ("NODE_PATH".into(), self.installed().into()))
+    }
+
+    fn installed(&self) -> PathBuf {
         let ready = fs::read_link(self.folder.join(READY));
         let installation = ready.unwrap_or_else(|_| self.command_id.to_string().into());
-        self.folder.join(installation).join("bin/python")
+        self.folder.join(installation).join(self.kind.installed())
     }
 
     /// Checks whether the packages are there, and prepares the installation if they are not.
@@ -118,7 +129,7 @@ impl Environment {
     /// # Errors
     /// [`EnvironmentError`].
     pub fn prepare(&self, account: Option<&Account>) -> Result<Prepared, EnvironmentError> {
-        if self.folder.join(READY).join("bin/python").exists() {
+        if self.folder.join(READY).join(self.kind.installed()).exists() {
             return Ok(Prepared::Ready);
         }
         collect(&self.state);
@@ -126,7 +137,7 @@ impl Environment {
         // A shim that was killed before it started the installation may have left it.
         let _ = fs::remove_dir_all(&installation);
         fs::DirBuilder::new().mode(0o700).create(&installation)?;
-        let requirements = installation.join("requirements.txt");
+        let requirements = installation.join(self.kind.file());
         let mut options = fs::OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o600).open(&requirements)?;
         io::Write::write_all(&mut file, self.requirements.as_bytes())?;
@@ -137,8 +148,8 @@ impl Environment {
         }
         let arguments: Vec<OsString> = vec![
             "-c".into(),
-            INSTALL.into(),
-            "install-requirements".into(),
+            self.kind.install().into(),
+            "install-packages".into(),
             self.interpreter.clone().into(),
             installation.clone().into(),
             requirements.into(),
@@ -150,6 +161,7 @@ impl Environment {
             folder: installation,
             variables: package_settings().collect(),
             stdin: None,
+            input: None,
         }))
     }
 
@@ -176,9 +188,9 @@ impl Environment {
     }
 }
 
-fn key(interpreter: &Path, user: &str, requirements: &str) -> String {
+fn key(kind: PackageKind, interpreter: &Path, user: &str, requirements: &str) -> String {
     let interpreter = interpreter.as_os_str().as_encoded_bytes();
-    let parts = [b"python".as_slice(), interpreter, user.as_bytes(), requirements.as_bytes()];
+    let parts = [kind.name().as_bytes(), interpreter, user.as_bytes(), requirements.as_bytes()];
     HEXLOWER.encode(digest(&SHA256, &parts.join(&0)).as_ref())
 }
 
@@ -301,7 +313,8 @@ mod tests {
             let execution = self.state.execution(Uuid::from_u128(number));
             fs::create_dir_all(execution.path()).expect("created");
             let lock = FileLock::take(&execution.lock()).expect("locked");
-            let opened = Environment::open(&execution, Path::new("/bin/sh"), requirements, None);
+            let program = (PackageKind::Python, Path::new("/bin/sh"));
+            let opened = Environment::open(&execution, program, requirements, None);
             (opened.expect("opened"), lock)
         }
 
@@ -328,7 +341,7 @@ mod tests {
         install(&second);
         let (third, _third) = host.open(3, "six");
         assert!(matches!(third.prepare(None), Ok(Prepared::Ready)));
-        assert_eq!(third.python(), second.installation().join("bin/python"));
+        assert_eq!(third.installed(), second.installation().join("bin/python"));
         let (other, _other) = host.open(4, "seven");
         assert!(matches!(other.prepare(None), Ok(Prepared::Missing(_))));
     }
@@ -345,7 +358,7 @@ mod tests {
         drop(ended);
         shrink(&host.state, 0, KEPT_FOR).expect("shrunk");
         assert_eq!(host.keys(), 1);
-        assert!(one.python().exists());
+        assert!(one.installed().exists());
         drop(lock);
         shrink(&host.state, 9, KEPT_FOR).expect("shrunk");
         assert_eq!(host.keys(), 1, "it is young, and there is room");
