@@ -151,7 +151,7 @@ impl CertificateHolder {
 }
 
 impl ClientCertificateRecord {
-    /// What it is worth at `now`.
+    /// Its state at `now`.
     pub fn state(&self, now: Timestamp) -> CertificateState {
         if self.revoked_at.is_some() {
             CertificateState::Revoked

@@ -198,7 +198,7 @@ impl AuthorityKeys {
     }
 
     fn sign_next(&self, next: &StoredKey, now: Timestamp) -> Result<String, AuthorityError> {
-        // It is of no use after the end of the authority that signs it.
+        // It is invalid after the end of the authority that signs it.
         let left_ms = self.signing.validity.not_after.ms_since(now);
         let validity = Validity::issued(now, left_ms);
         let signer = (self.signing.name.as_str(), &self.signing.key);

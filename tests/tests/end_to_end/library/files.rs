@@ -146,7 +146,7 @@ async fn another_tenant_gets_no_file(fixture: Fixture) {
     let (_, other_key) = other.agent_key(json!({})).await;
     assert_eq!(fixture.api.with_key(&own_key).get(&content).await.bytes, b"secret");
     fixture.api.with_key(&other_key).get(&content).await.expect_problem(404, "not_found");
-    // The hash of another tenant's file is worth nothing.
+    // The hash of another tenant's file is refused.
     let job = json!({"target": {"expression": "all"}, "script": "file:push",
         "file": {"path": "/srv/a", "sha256": sha256(b"secret")}});
     let (_agent, _) = FakeAgent::registered_full(

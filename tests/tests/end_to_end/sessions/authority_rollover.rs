@@ -116,7 +116,7 @@ async fn authority_is_replaced_while_agents_work_and_one_that_was_away_returns()
         let switched =
             eventually("the new authority signs", async || try_connect(&new, &address).await.ok())
                 .await;
-        // Whoever trusts only the former one is shown the proof.
+        // A client that trusts only the former one gets the proof.
         assert_eq!(switched.get_ref().1.peer_certificates().map(<[_]>::len), Some(2));
         assert_eq!(public_key(&fixture, &old).await, pin);
         assert_eq!(public_key(&fixture, &new).await, pin);

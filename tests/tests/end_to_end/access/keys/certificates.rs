@@ -72,7 +72,7 @@ async fn api_answers_only_over_a_connection_with_a_certificate_of_the_caller() {
     let (status, body) = curl(&fixture, &own, fixture.api.key(), &[&url]);
     assert_eq!((status, &body["items"]), (200, &json!([])), "{body}");
 
-    // The certificate is worth nothing with another key.
+    // The certificate is refused with another key.
     let made = cli.run(&["api-keys", "create", "other", "--role", "admin", "--json"]).await.json();
     let (status, body) = curl(&fixture, &own, made.text("key"), &[&url]);
     assert_eq!((status, &body["code"]), (403, &json!("certificate_required")), "{body}");
