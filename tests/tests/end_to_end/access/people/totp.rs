@@ -266,11 +266,12 @@ async fn person_enables_the_second_factor_and_signs_in_at_the_command_line() {
     let refused = cli.run_with_input(&login, &wrong).await;
     refused.expect(1);
     assert!(refused.stderr.contains("the code is wrong"), "{}", refused.stderr);
-    let right = format!("{PASSWORD}\n{}\n", totp_code(&secret, 1));
+    let code = totp_code(&secret, 1);
+    let right = format!("{PASSWORD}\n{code}\n");
     cli.run_with_input(&login, &right).await.expect(0);
     let shown = cli.run(&["account", "totp", "show"]).await.expect(0);
     assert!(shown.contains("is enabled") && shown.contains("left: 10"), "{shown}");
-    let spent = cli.run_with_input(&["account", "totp", "disable"], &totp_code(&secret, 1)).await;
+    let spent = cli.run_with_input(&["account", "totp", "disable"], &code).await;
     spent.expect(1);
     cli.run_with_input(&["account", "totp", "disable"], codes[0]).await.expect(0);
 }
