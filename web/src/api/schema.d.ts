@@ -4493,7 +4493,7 @@ export interface components {
          * @description What a rule looks at.
          * @enum {string}
          */
-        AlertMetric: "agents_online" | "cpu_percent" | "memory_percent" | "disk_percent" | "load_1m";
+        AlertMetric: "agents_online" | "cpu_percent" | "memory_percent" | "disk_percent" | "load_1m" | "certificate_days";
         AlertRuleEventData: {
             /** @description The rule, which may be deleted. */
             id: components["schemas"]["AlertRuleId"];
@@ -5250,7 +5250,7 @@ export interface components {
             /** @description How long the clear value holds before the alert is resolved: at most 24 h, default 0. */
             clear_for_ms?: number | null;
             /**
-             * @description The alert is resolved at this value, or beyond it: at most the threshold, for `agents_online` at
+             * @description The alert is resolved at this value, or beyond it: at most the threshold, for those two at
              *     least. `null` and the default are the threshold.
              */
             clear_threshold?: number | null;
@@ -5261,7 +5261,7 @@ export interface components {
             metric: components["schemas"]["AlertMetric"];
             name: components["schemas"]["Name"];
             target?: components["schemas"]["TargetSpec"] | null;
-            /** @description `agents_online` opens an alert below it, the others above it. */
+            /** @description `agents_online` and `certificate_days` open an alert below it, the others above it. */
             threshold: number;
         };
         CreateApiKey: {
@@ -8143,7 +8143,7 @@ export interface components {
             /** @description How long the clear value holds before the alert is resolved: at most 24 h, default 0. */
             clear_for_ms?: number | null;
             /**
-             * @description The alert is resolved at this value, or beyond it: at most the threshold, for `agents_online` at
+             * @description The alert is resolved at this value, or beyond it: at most the threshold, for those two at
              *     least. `null` and the default are the threshold.
              */
             clear_threshold?: number | null;
@@ -8154,7 +8154,7 @@ export interface components {
             metric?: components["schemas"]["AlertMetric"] | null;
             name?: components["schemas"]["Name"] | null;
             target?: components["schemas"]["TargetSpec"] | null;
-            /** @description `agents_online` opens an alert below it, the others above it. */
+            /** @description `agents_online` and `certificate_days` open an alert below it, the others above it. */
             threshold?: number | null;
         };
         UpdateApiKey: {

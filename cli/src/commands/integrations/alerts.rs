@@ -135,6 +135,9 @@ struct AlertRuleOptions {
     /// Open an alert of an agent with a higher load average of one minute
     #[arg(long, value_name = "LOAD", help_heading = CONDITION, group = "condition")]
     load_above: Option<f64>,
+    /// Open an alert of an agent whose certificate ends in fewer days
+    #[arg(long, value_name = "DAYS", help_heading = CONDITION, group = "condition")]
+    certificate_days_below: Option<u32>,
     /// Value at which the alert is resolved [default: the threshold]
     #[arg(long, value_name = "VALUE", help_heading = CONDITION)]
     clear_at: Option<f64>,
@@ -162,6 +165,7 @@ impl AlertRuleOptions {
             ("memory_percent", self.memory_above),
             ("disk_percent", self.disk_above),
             ("load_1m", self.load_above),
+            ("certificate_days", self.certificate_days_below.map(f64::from)),
         ];
         for (metric, threshold) in conditions {
             if let Some(threshold) = threshold {

@@ -1,4 +1,4 @@
-//! Alerts: conditions on the agents that are online and on their telemetry. Pure: the next step of a subject
+//! Alerts: conditions on the agents that are online, on their telemetry and their certificates. Pure: the next step of a subject
 //! follows from what was read and from how long it has been so.
 //!
 //! A condition that holds for `for_ms` opens an alert. An open one is resolved once its value is at the clear
@@ -50,6 +50,8 @@ pub enum AlertMetric {
     #[strum(serialize = "load_1m")]
     #[serde(rename = "load_1m")]
     Load1m,
+    /// Days until the certificate of an agent ends: fewer than the threshold open an alert of the agent.
+    CertificateDays,
 }
 
 /// Why an alert is resolved.
@@ -149,7 +151,7 @@ pub struct AlertRecord {
     pub id: AlertId,
     pub rule_id: AlertRuleId,
     pub rule_name: String,
-    /// For telemetry; `None` for the agents of a target together.
+    /// `None` for the agents of a target together.
     pub agent_id: Option<AgentId>,
     pub metric: AlertMetric,
     pub threshold: f64,
@@ -167,27 +169,32 @@ impl AlertMetric {
     }
 
     /// True for values of one agent each.
-    pub fn is_telemetry(self) -> bool {
+    pub fn is_of_agents(self) -> bool {
         self != Self::AgentsOnline
+    }
+
+    /// True for values that agents measure.
+    pub fn is_telemetry(self) -> bool {
+        !matches!(self, Self::AgentsOnline | Self::CertificateDays)
     }
 
     /// True if the condition holds below the threshold.
     pub fn opens_below(self) -> bool {
-        self == Self::AgentsOnline
+        matches!(self, Self::AgentsOnline | Self::CertificateDays)
     }
 
     /// The largest value, of those that are a percentage.
     pub fn max_percent(self) -> Option<f64> {
         match self {
             Self::CpuPercent | Self::MemoryPercent | Self::DiskPercent => Some(100.0),
-            Self::AgentsOnline | Self::Load1m => None,
+            Self::AgentsOnline | Self::Load1m | Self::CertificateDays => None,
         }
     }
 
     /// The value of a sample; `None` if it has none.
     pub fn of(self, sample: &TelemetryRecord) -> Option<f64> {
         match self {
-            Self::AgentsOnline => None,
+            Self::AgentsOnline | Self::CertificateDays => None,
             Self::CpuPercent => sample.cpu_percent,
             Self::MemoryPercent => sample.memory_percent,
             Self::DiskPercent => sample.disk_percent,
@@ -313,6 +320,20 @@ mod tests {
         };
         let values = [Some(1.0), Some(0.0), Some(1.0), Some(2.0), Some(1.0)];
         let expected = [(1, AlertChange::Open), (3, AlertChange::Resolve)];
+        assert_eq!(changes(condition, &values), expected);
+    }
+
+    #[test]
+    fn certificate_with_fewer_days_opens_and_its_renewal_resolves() {
+        let condition = AlertCondition {
+            metric: AlertMetric::CertificateDays,
+            threshold: 7.0,
+            clear_threshold: 7.0,
+            for_ms: 0,
+            clear_for_ms: 0,
+        };
+        let values = [Some(7.0), Some(6.9), None, Some(-1.0), Some(30.0)];
+        let expected = [(1, AlertChange::Open), (4, AlertChange::Resolve)];
         assert_eq!(changes(condition, &values), expected);
     }
 

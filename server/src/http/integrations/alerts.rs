@@ -36,10 +36,10 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 struct AlertRuleBody {
     name: Option<String>,
     metric: Option<AlertMetric>,
-    /// `agents_online` opens an alert below it, the others above it.
+    /// `agents_online` and `certificate_days` open an alert below it, the others above it.
     #[schema(example = 90.0)]
     threshold: Option<f64>,
-    /// The alert is resolved at this value, or beyond it: at most the threshold, for `agents_online` at
+    /// The alert is resolved at this value, or beyond it: at most the threshold, for those two at
     /// least. `null` and the default are the threshold.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<f64>)]

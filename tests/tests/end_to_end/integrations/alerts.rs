@@ -2,7 +2,8 @@
 
 use chrono::{Duration, Utc};
 use muster_tests::{
-    AgentOptions, FakeAgent, Fixture, JsonFields as _, LiveStream, WebhookSink, eventually,
+    AgentOptions, CertifiedHost, Cli, Database, FakeAgent, Fixture, JsonFields as _, LiveStream,
+    ServerOptions, TestDir, WebhookSink, eventually,
 };
 use serde_json::{Value, json};
 
@@ -192,6 +193,47 @@ async fn disk_above_its_threshold_opens_an_alert_of_the_agent_until_it_is_clear(
     let sent: Vec<_> = receiver.receives(2).await.iter().map(|one| one.json()).collect();
     assert_eq!(sent[0]["data"]["agent"]["id"], id, "{sent:?}");
     assert_eq!(sent.len(), 2, "{sent:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificate_that_ends_soon_opens_an_alert_of_its_agent_until_it_is_renewed() {
+    let test_dir = TestDir::new();
+    let options = ServerOptions::issuing(&test_dir).with("MUSTER_REQUIRE_CLIENT_CERT", "agents");
+    let fixture = Fixture::on(test_dir, Database::Sqlite, options).await;
+    let (_, key) = fixture.api.agent_key(json!({})).await;
+    let mut host = CertifiedHost::new();
+    let authority = fixture.server.data_dir().join("ca.pem");
+    host.enrol(&authority, &fixture.server.address(), &key).await;
+    let fewer =
+        json!({"name": "certificates", "metric": "certificate_days", "threshold": 7, "for_ms": 0});
+    let path = rule(&fixture, fewer).await;
+    checked(&fixture, &path).await;
+    assert_eq!(alerts(&fixture, "").await, [] as [Value; 0], "it is valid for 30 days");
+    let earlier_by = |days: i64| {
+        let change = format!(
+            "UPDATE client_certificates SET expires_at = expires_at - {} RETURNING 1",
+            days * 86_400_000
+        );
+        assert_eq!(fixture.server.query(&change).len(), 1);
+    };
+    // The agent is offline, so nothing renews it.
+    earlier_by(28);
+    checked(&fixture, &path).await;
+    let open = with_alerts(&fixture, "?is_open=true", 1).await.remove(0);
+    assert_eq!(open["agent_id"], host.agent_id(), "{open}");
+    let days = open["value"].as_f64().expect("days");
+    assert!((1.0..=2.0).contains(&days), "{open}");
+    earlier_by(-28);
+    checked(&fixture, &path).await;
+    let ended = with_alerts(&fixture, "?is_open=false", 1).await.remove(0);
+    assert_eq!((ended.id(), &ended["end_reason"]), (open.id(), &json!("cleared")));
+    let cli = Cli::new(&fixture.test_dir);
+    let (url, trusted) = (fixture.server.url(), authority.display().to_string());
+    let login = ["login", "--server", &url, "--ca-file", &trusted];
+    cli.run_with_input(&login, fixture.api.key()).await.expect(0);
+    cli.run(&["alerts", "add", "soon", "--certificate-days-below", "9"]).await.expect(0);
+    let made = fixture.api.get("/api/alerts/rules").await.expect(200);
+    assert_eq!(made["items"][1]["metric"], "certificate_days", "{made}");
 }
 
 #[tokio::test]

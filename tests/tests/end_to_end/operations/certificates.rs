@@ -3,8 +3,8 @@
 use std::process::Output;
 
 use muster_tests::{
-    AgentOptions, Database, FakeAgent, Fixture, PostgresDatabase, Secured, ServerOptions, TestDir,
-    connect, eventually, shown,
+    Agent, AgentOptions, Database, FakeAgent, Fixture, PostgresDatabase, Secured, ServerOptions,
+    TestDir, connect, eventually, shown,
 };
 use nix::sys::signal::Signal;
 use rustls::pki_types::CertificateDer;
@@ -38,6 +38,11 @@ fn public_key(connection: &Secured) -> Vec<u8> {
     let certificate = shown(connection);
     let parsed = ParsedCertificate::try_from(&certificate).expect("a certificate");
     parsed.subject_public_key_info().to_vec()
+}
+
+/// Waits until an agent has logged these words.
+async fn logs(agent: &Agent, words: &str) {
+    eventually(words, async || agent.log().contains(words).then_some(())).await;
 }
 
 fn succeeded(output: &Output) {
@@ -118,4 +123,61 @@ async fn server_without_names_uses_those_of_its_machine_and_reports_them() {
 
 fn ca_file(fixture: &Fixture) -> String {
     fixture.server.data_dir().join("ca.pem").display().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_that_moves_to_another_name_keeps_its_agents() {
+    let test_dir = TestDir::new();
+    // People reach it at 0.0.0.0 all the time, agents at another address after the move.
+    let named = |test_dir: &TestDir, name: &str| {
+        ServerOptions::issuing(test_dir).with("MUSTER_TLS_NAMES", format!("{name},0.0.0.0"))
+    };
+    let options = named(&test_dir, "former.example");
+    let options = options.listening("0.0.0.0:0");
+    let mut fixture = Fixture::on(test_dir, Database::Sqlite, options).await;
+    let ca_file = fixture.server.data_dir().join("ca.pem");
+    let options = AgentOptions::named("agent").with("MUSTER_CA_FILE", ca_file.display());
+    let (mut agent, id) = fixture.agent(options).await;
+    let made = authority(&fixture);
+    let key = public_key(&trusting(&fixture, &made).await);
+    let port = fixture.server.address().rsplit(':').next().expect("a port").to_owned();
+    agent.stop();
+    agent.set("MUSTER_SERVER_URL", Some(&format!("https://127.0.0.2:{port}")));
+    agent.resume();
+    logs(&agent, "is not valid for 127.0.0.2").await;
+    fixture.server.stop();
+    fixture.server.resume_with(named(&fixture.test_dir, "127.0.0.2"));
+    assert_eq!(authority(&fixture), made);
+    assert_eq!(public_key(&trusting(&fixture, &made).await), key, "the pin stays");
+    fixture.reached_over(&id, "websocket").await;
+    let list = fixture.api.get("/api/agents").await.expect(200);
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "{list}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_that_lost_its_master_key_starts_over_and_only_reinstalled_hosts_follow() {
+    let mut fixture = issuing(Database::Sqlite).await;
+    let folder = fixture.test_dir.folder("authorities");
+    let former = folder.join("former.pem");
+    std::fs::copy(fixture.server.data_dir().join("ca.pem"), &former).expect("copy");
+    let options = AgentOptions::named("agent").with("MUSTER_CA_FILE", former.display());
+    let (mut agent, _) = fixture.agent(options).await;
+    fixture.server.stop();
+    std::fs::remove_file(fixture.server.data_dir().join("master.key")).expect("lose the key");
+    let mut refused = fixture.server.spawn();
+    assert!(!refused.ended().await.success());
+    assert!(refused.log().contains("from a backup"), "{}", refused.log());
+
+    // What docs/CERTIFICATES.md says: an empty database.
+    std::fs::remove_dir_all(fixture.server.data_dir()).expect("start over");
+    fixture.server.resume();
+    fixture.server.ready().await;
+    fixture.api = fixture.server.api();
+    logs(&agent, "MUSTER_CA_FILE").await;
+    assert_eq!(fixture.api.get("/api/agents").await.expect(200)["items"], json!([]));
+    agent.stop();
+    let next = folder.join("next.pem");
+    std::fs::copy(fixture.server.data_dir().join("ca.pem"), &next).expect("copy");
+    let options = AgentOptions::named("again").with("MUSTER_CA_FILE", next.display());
+    fixture.agent(options).await;
 }

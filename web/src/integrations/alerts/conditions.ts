@@ -2,15 +2,15 @@ import type { Schemas } from '../../api/client';
 
 export type Metric = Schemas['AlertMetric'];
 export type Alert = Schemas['AlertView'];
-export const METRICS: Metric[] = ['agents_online', 'cpu_percent', 'memory_percent', 'disk_percent', 'load_1m'];
+export const METRICS: Metric[] = ['agents_online', 'cpu_percent', 'memory_percent', 'disk_percent', 'load_1m', 'certificate_days'];
 
-/** An alert opens below the threshold of this metric, and above that of the others. */
-export const isBelow = (metric: Metric): boolean => metric === 'agents_online';
+/** An alert opens below the threshold of these metrics, and above that of the others. */
+export const isBelow = (metric: Metric): boolean => metric === 'agents_online' || metric === 'certificate_days';
 const isShare = (metric: Metric): boolean => metric.endsWith('_percent');
 
 /** A value with the precision that the metric has, and its unit. */
 export function showValue(metric: Metric, value: number, locale: string): string {
-  const digits = metric === 'load_1m' ? 2 : isShare(metric) ? 1 : 0;
+  const digits = metric === 'load_1m' ? 2 : isShare(metric) || metric === 'certificate_days' ? 1 : 0;
   const number = new Intl.NumberFormat(locale, { maximumFractionDigits: digits }).format(value);
   return isShare(metric) ? `${number} %` : number;
 }

@@ -13,7 +13,7 @@ use crate::domain::fleet::target::facts::Facts;
 use crate::domain::fleet::target::{Target, TargetSpec};
 use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::integrations::alert::{
-    AlertChange, AlertEndReason, AlertProgress, AlertRuleRecord, Reading,
+    AlertChange, AlertEndReason, AlertMetric, AlertProgress, AlertRuleRecord, Reading,
 };
 use crate::domain::time::Timestamp;
 use crate::services::error::{Result, ServiceError};
@@ -30,9 +30,10 @@ const MATCHED_AT_ONCE: usize = 8;
 const MAX_OPEN_ALERTS: usize = 1_000;
 /// Time between two checks of telemetry, which arrives with heartbeats.
 const TELEMETRY_CHECK_MS: u64 = 15_000;
-/// Longest time between two checks of how many agents are online. A change on this server is checked at
+/// Longest time between two checks of how many agents are online, or of certificates. A change on this server is checked at
 /// once; other servers and changes of tags are found by this.
 const PRESENCE_CHECK_MS: u64 = 60_000;
+const DAY_MS: f64 = 86_400_000.0;
 /// Next check of a rule that can't be checked.
 const RETRY_MS: u64 = 60_000;
 
@@ -51,6 +52,8 @@ struct TenantSnapshot {
     agents: Vec<Facts>,
     /// The newest recent sample of each agent that a rule about telemetry matches.
     samples: HashMap<AgentId, TelemetryRecord>,
+    /// When the certificate of each agent ends that a rule about certificates matches.
+    certificate_ends: HashMap<AgentId, Timestamp>,
     /// The calendars that hold back alerts, as in `WorkGuard::alert_holds`.
     holds: Vec<Option<Target>>,
 }
@@ -235,20 +238,30 @@ impl Alerts {
         let tenant = self.store.tenant(tenant_id);
         let agents = tenant.alert_agents().await?;
         let holds = self.guard.alert_holds(tenant_id, now).await?;
-        let mut snapshot = TenantSnapshot { at: now, agents, samples: HashMap::new(), holds };
+        let mut snapshot = TenantSnapshot {
+            at: now,
+            agents,
+            samples: HashMap::new(),
+            certificate_ends: HashMap::new(),
+            holds,
+        };
+        let mut certified = BTreeSet::new();
         let mut measured = BTreeSet::new();
         for (target, rule) in rules {
-            if let Ok(target) = target
-                && rule.metric.is_telemetry()
-            {
+            let Ok(target) = target else { continue };
+            if rule.metric.is_telemetry() {
                 let matched = snapshot.matched(target).await;
                 measured.extend(matched.iter().filter(|facts| facts.is_online).map(|one| one.id));
+            } else if rule.metric == AlertMetric::CertificateDays {
+                certified.extend(snapshot.matched(target).await.iter().map(|one| one.id));
             }
         }
         // Older samples are of agents that were silent since.
         let since = now.minus_ms(self.settings.silence_ms());
         let measured: Vec<AgentId> = measured.into_iter().collect();
         snapshot.samples = tenant.newest_telemetry(&measured, since).await?;
+        let certified: Vec<AgentId> = certified.into_iter().collect();
+        snapshot.certificate_ends = tenant.agent_certificate_ends(&certified).await?;
         Ok(snapshot)
     }
 }
@@ -263,13 +276,24 @@ impl TenantSnapshot {
         matched
     }
 
+    /// The value of one agent.
+    fn value_of(&self, agent: &Facts, metric: AlertMetric) -> Option<f64> {
+        if metric == AlertMetric::CertificateDays {
+            // Also of an agent that is offline: it can't renew its certificate.
+            let ends = self.certificate_ends.get(&agent.id)?;
+            return Some(days_until(*ends, self.at));
+        }
+        let sample = self.samples.get(&agent.id).filter(|_| agent.is_online)?;
+        metric.of(sample)
+    }
+
     /// The subjects of a rule with their values.
     async fn observe(&self, rule: &AlertRuleRecord, target: &Target) -> HashMap<Uuid, Observed> {
         let agents = self.matched(target).await;
         let is_held = |facts: &Facts| {
             self.holds.iter().any(|hold| hold.as_ref().is_none_or(|target| target.matches(facts)))
         };
-        if !rule.condition.metric.is_telemetry() {
+        if !rule.condition.metric.is_of_agents() {
             let online = agents.iter().filter(|agent| agent.is_online).count();
             // An alert is held back only if each agent that is missing is expected to be away.
             let mut missing = agents.iter().filter(|agent| !agent.is_online).peekable();
@@ -279,13 +303,20 @@ impl TenantSnapshot {
             return HashMap::from([(rule.id.0, Observed { agent_id: None, value, is_held })]);
         }
         let observed = agents.into_iter().map(|agent| {
-            let sample = self.samples.get(&agent.id).filter(|_| agent.is_online);
-            let value = sample.and_then(|sample| rule.condition.metric.of(sample));
+            let value = self.value_of(agent, rule.condition.metric);
             let agent_id = Some(agent.id);
             (agent.id.0, Observed { agent_id, value, is_held: is_held(agent) })
         });
         observed.collect()
     }
+}
+
+/// Days, rounded down to hundredths; less than zero if the time has passed.
+fn days_until(end: Timestamp, now: Timestamp) -> f64 {
+    let (left, sign) =
+        if end >= now { (end.ms_since(now), 1.0) } else { (now.ms_since(end), -1.0) };
+    let days = sign * left as f64 / DAY_MS;
+    (days * 100.0).floor() / 100.0
 }
 
 fn target_of(rule: &alert_rule::Model) -> Result<Target> {

@@ -117,7 +117,7 @@ fn check(condition: &AlertCondition) -> Result<()> {
         if !is_in_range || !is_count {
             let problem = match metric {
                 AlertMetric::AgentsOnline => "must be a number of agents, 1 to 1000000",
-                AlertMetric::Load1m => "must be 0 to 1000000",
+                AlertMetric::Load1m | AlertMetric::CertificateDays => "must be 0 to 1000000",
                 _ => {
                     "must be at least 0 and less than 100 percent, because an alert opens above it"
                 }
@@ -128,7 +128,7 @@ fn check(condition: &AlertCondition) -> Result<()> {
     let (is_beyond, problem) = match metric.opens_below() {
         true => (
             condition.clear_threshold < condition.threshold,
-            "must be the threshold or more, because fewer agents open the alert",
+            "must be the threshold or more, because a smaller value opens the alert",
         ),
         false => (
             condition.clear_threshold > condition.threshold,

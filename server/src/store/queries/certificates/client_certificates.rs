@@ -1,11 +1,14 @@
 //! Certificates of clients: one row for each key.
 
+use std::collections::HashMap;
+
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     ColumnTrait as _, Condition, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
     PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 use strum::IntoEnumIterator as _;
+use uuid::Uuid;
 
 use crate::domain::certificates::client_certificate::{
     CertificateHolder, CertificateState, KeyHash, MAX_CERTIFICATES_OF_HOLDER,
@@ -20,6 +23,9 @@ use crate::store::entities::certificates::client_certificate::{Column, Entity, M
 use crate::store::entities::fleet::agent;
 use crate::store::queries::TenantScope;
 use crate::store::requester::write_audit;
+
+/// Agents of one statement.
+const ROWS: usize = 500;
 
 /// What became of a certificate for a person or an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +55,31 @@ impl TenantScope {
     ) -> Result<bool, StoreError> {
         let row = self.certificate_of_key(key).await?;
         Ok(row.is_some_and(|row| row.revoked_at.is_none() && row.expires_at > now))
+    }
+
+    /// When the certificate of each of these agents ends, of those that have one that was not revoked.
+    pub async fn agent_certificate_ends(
+        &self,
+        agents: &[AgentId],
+    ) -> Result<HashMap<AgentId, Timestamp>, StoreError> {
+        let mut ends = HashMap::new();
+        for ids in agents.chunks(ROWS) {
+            let rows: Vec<(Uuid, Timestamp)> = Entity::find()
+                .select_only()
+                .column(Column::HolderId)
+                .column(Column::ExpiresAt)
+                .filter(Column::TenantId.eq(self.tenant_id))
+                .filter(Column::Holder.eq(CertificateHolder::Agent))
+                .filter(Column::HolderId.is_in(ids.iter().map(|id| id.0)))
+                .filter(Column::RevokedAt.is_null())
+                .order_by_asc(Column::ExpiresAt)
+                .into_tuple()
+                .all(&self.reader)
+                .await?;
+            // The last one of an agent that had several.
+            ends.extend(rows.into_iter().map(|(id, end)| (AgentId(id), end)));
+        }
+        Ok(ends)
     }
 
     /// One page of certificates that are in a state at `now`, oldest first, with one row more than the limit.
