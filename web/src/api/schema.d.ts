@@ -8934,7 +8934,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:5iUp5x7TRpDSyT4SXNAA5iosNPhScMtbS1NSu52cNko",
+                     *           "fingerprint": "SHA256:GhkP/mcZbWO6NyJAfjGytmJmXY/XTSjF+pM6STqrxBs",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -8947,7 +8947,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "rKsx0qqz6Zsl2xdV9ul22KZcmpuJc3cwl+QAuKJnGVw=",
+                     *           "public_key": "WVPPTEr/bVlVjA6WAi1brdxU3dH6pdn2Qb97cVXDgiU=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -9082,7 +9082,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:5iUp5x7TRpDSyT4SXNAA5iosNPhScMtbS1NSu52cNko",
+                     *           "fingerprint": "SHA256:GhkP/mcZbWO6NyJAfjGytmJmXY/XTSjF+pM6STqrxBs",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -9095,7 +9095,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "rKsx0qqz6Zsl2xdV9ul22KZcmpuJc3cwl+QAuKJnGVw=",
+                     *           "public_key": "WVPPTEr/bVlVjA6WAi1brdxU3dH6pdn2Qb97cVXDgiU=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -10876,7 +10876,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:5iUp5x7TRpDSyT4SXNAA5iosNPhScMtbS1NSu52cNko",
+                     *       "fingerprint": "SHA256:GhkP/mcZbWO6NyJAfjGytmJmXY/XTSjF+pM6STqrxBs",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -10890,7 +10890,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "rKsx0qqz6Zsl2xdV9ul22KZcmpuJc3cwl+QAuKJnGVw=",
+                     *       "public_key": "WVPPTEr/bVlVjA6WAi1brdxU3dH6pdn2Qb97cVXDgiU=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -11172,7 +11172,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:5iUp5x7TRpDSyT4SXNAA5iosNPhScMtbS1NSu52cNko",
+                     *       "fingerprint": "SHA256:GhkP/mcZbWO6NyJAfjGytmJmXY/XTSjF+pM6STqrxBs",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -11185,7 +11185,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "rKsx0qqz6Zsl2xdV9ul22KZcmpuJc3cwl+QAuKJnGVw=",
+                     *       "public_key": "WVPPTEr/bVlVjA6WAi1brdxU3dH6pdn2Qb97cVXDgiU=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -11382,7 +11382,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:5iUp5x7TRpDSyT4SXNAA5iosNPhScMtbS1NSu52cNko",
+                     *       "fingerprint": "SHA256:GhkP/mcZbWO6NyJAfjGytmJmXY/XTSjF+pM6STqrxBs",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -11395,7 +11395,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "rKsx0qqz6Zsl2xdV9ul22KZcmpuJc3cwl+QAuKJnGVw=",
+                     *       "public_key": "WVPPTEr/bVlVjA6WAi1brdxU3dH6pdn2Qb97cVXDgiU=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -13115,7 +13115,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "392797c586a8d2994aec97f5f8e91e0262c6c48a98b64ff0d017daf1dbc54d77",
+                     *           "agents_sha256": "07b0f15686d6576b0273beffa064c482c15e230128a3657c296e4c42b768438d",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -13143,7 +13143,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "2c2ccc650b85cecc63d5e8bac1ebb004a53acf3629b57433e37af25f40da3891",
+                     *           "script_sha256": "85b363f9be55a3a2fa256cdeef86e02ea283932bdcec15c08587eeda39a82e16",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -13534,7 +13534,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "392797c586a8d2994aec97f5f8e91e0262c6c48a98b64ff0d017daf1dbc54d77",
+                     *       "agents_sha256": "07b0f15686d6576b0273beffa064c482c15e230128a3657c296e4c42b768438d",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -13568,7 +13568,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "2c2ccc650b85cecc63d5e8bac1ebb004a53acf3629b57433e37af25f40da3891",
+                     *       "script_sha256": "85b363f9be55a3a2fa256cdeef86e02ea283932bdcec15c08587eeda39a82e16",
                      *       "state": "pending"
                      *     }
                      */
@@ -13664,7 +13664,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "392797c586a8d2994aec97f5f8e91e0262c6c48a98b64ff0d017daf1dbc54d77",
+                     *       "agents_sha256": "07b0f15686d6576b0273beffa064c482c15e230128a3657c296e4c42b768438d",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -13698,7 +13698,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "2c2ccc650b85cecc63d5e8bac1ebb004a53acf3629b57433e37af25f40da3891",
+                     *       "script_sha256": "85b363f9be55a3a2fa256cdeef86e02ea283932bdcec15c08587eeda39a82e16",
                      *       "state": "approved"
                      *     }
                      */
@@ -13839,7 +13839,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "392797c586a8d2994aec97f5f8e91e0262c6c48a98b64ff0d017daf1dbc54d77",
+                     *       "agents_sha256": "07b0f15686d6576b0273beffa064c482c15e230128a3657c296e4c42b768438d",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -13873,7 +13873,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "2c2ccc650b85cecc63d5e8bac1ebb004a53acf3629b57433e37af25f40da3891",
+                     *       "script_sha256": "85b363f9be55a3a2fa256cdeef86e02ea283932bdcec15c08587eeda39a82e16",
                      *       "state": "refused"
                      *     }
                      */
@@ -14763,8 +14763,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "cf0056c67817dfcad95f90ecd3e97976cc86764828ff5e42245ff67dab2344c8",
-                     *             "old": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933"
+                     *             "new": "e4cb44ff9bd244a7b87ca2ed4ef05006c373d2120b9c82e5247ccf6403450bd0",
+                     *             "old": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000062",
                      *           "link": 104,
@@ -14915,7 +14915,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933",
+                     *             "key": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000072",
@@ -14935,7 +14935,7 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "9a424c590cff48f1792b90287e4f24b5194a5f9316f8172baef59d9b9eb319f0",
+                     *             "sha256": "e916beba935303546cfb2b375aa8a7ffd9cdb3041e3e945616dbfdb543cfaeb0",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000073",
@@ -14955,7 +14955,7 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "8e757118e5eeabf70b44c67be6b94f87c22664fba8725bb21b71889b5c647862",
+                     *             "sha256": "df2b2e020d648238fce4072004de3b2d03d82dea31d1f415b473ce879e32ddf8",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000074",
@@ -14973,7 +14973,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933",
+                     *             "key": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000075",
@@ -15640,7 +15640,7 @@ export interface operations {
                      *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "58.01a20ba9-fbfd-77bf-a0b5-ca0ea88f0b04"
+                     *       "next_cursor": "58.01a20c14-b1fd-7310-ae31-0e5cdb512141"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -15749,10 +15749,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"f1llFtJpbs6t48I5muFUA1fXLH8I63VL6D8z+ga1lD0=","is_complete":false}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"PMxUwFvYX5eu711r8yEeJDOkr+Uf/k07wEpeV/GA87A=","is_complete":false}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":92,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000007","subject_name":"fake","detail":{},"source":"127.0.0.1"}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000043","link":107,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"107.01a20baa-1682-758d-a495-b3fe9e9f0a39"}
+                     *     {"type":"end","position":"107.01a20c14-d430-70bf-923e-6b92979b33ea"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -15833,10 +15833,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "dc2d4684363a9807ce586a81ec9d19cb362ffa12b7f4b45f77dceda6836b881b",
+                     *       "hash": "dd443c3426f45390c8c42f2196cb86ec55cc84c693a574855c658a7500ff28c9",
                      *       "number": 107,
-                     *       "public_key": "f1llFtJpbs6t48I5muFUA1fXLH8I63VL6D8z+ga1lD0=",
-                     *       "signature": "cDJtIexIEwcqGhPbLwyzNcG4SpKSVwcetgc6CXSQVKqKizKTQqDl02tBAFq9EKin1Z7ZHRC4JFgJaB/OYXgQBA==",
+                     *       "public_key": "PMxUwFvYX5eu711r8yEeJDOkr+Uf/k07wEpeV/GA87A=",
+                     *       "signature": "uqR5Y3xn/6g5rCv41wUhoodY16/7GxIfx0Yc4wxNwW1/jeZWIGjoV35CXun2zfcHSBdzR8DYIlClhl3TdKcwCA==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -16025,10 +16025,10 @@ export interface operations {
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "dc2d4684363a9807ce586a81ec9d19cb362ffa12b7f4b45f77dceda6836b881b",
+                     *         "hash": "dd443c3426f45390c8c42f2196cb86ec55cc84c693a574855c658a7500ff28c9",
                      *         "number": 107,
-                     *         "public_key": "f1llFtJpbs6t48I5muFUA1fXLH8I63VL6D8z+ga1lD0=",
-                     *         "signature": "cDJtIexIEwcqGhPbLwyzNcG4SpKSVwcetgc6CXSQVKqKizKTQqDl02tBAFq9EKin1Z7ZHRC4JFgJaB/OYXgQBA==",
+                     *         "public_key": "PMxUwFvYX5eu711r8yEeJDOkr+Uf/k07wEpeV/GA87A=",
+                     *         "signature": "uqR5Y3xn/6g5rCv41wUhoodY16/7GxIfx0Yc4wxNwW1/jeZWIGjoV35CXun2zfcHSBdzR8DYIlClhl3TdKcwCA==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
@@ -16961,8 +16961,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_AYsGzQ8oIBmaq-YvPuFGQikBpR_c0XSMrND3HOdfLXyCDKu49xHBZEy4g5E-ZKJmIQfS206h90jf6TIEk4ih6CjpzwY_92fq3MwQTYMZ7zxOdP6Cvh-2lYXh0Nl-9jOFb02-mvEoCCxis4tFRh_oMNiwA652HQMdv85lJJieEHb3vcwgcrDHIffaLVRi9UqfqQe9dT38NTy1YYyno9a7OTzNPrFplu8aX_c3f9yxG-uBOEtMlie1yjGgk02fQzajEM99vHeEU4wOYyxdyMVQN6lQrOXOVUK00GVhzU0Kh1YB8C82l8X6wYPzNU1gKJjNu2eccV-paq7--jBYCHrx8-0UXGUODTZMB_VYeeHsyTS9h-JiV4QbJLs7hScPjDEIoY65NxIHDP508Mmjloi65tuezRtQVwM-NExMHAlBdZ88p3n3aQlPATs182TzW6lwcK3Vksq4RRlHgClZWg",
-                 *       "code": "761598"
+                 *       "challenge": "mst_challenge_ARCl0OVW16a5DnzbJgxLwVMOfeviuStvsK5jiXQClCFHstLVen1fUSQ1yzDS0-9mH_vpx4Lfp-SWVjNJ3rnou3Pfxv_AAMU6v-Nn4-J7UFk90qC-nPbx1ClEYMoEyw9dlKUk90K1jTFT7bmVrIfuKMURbnXuA8Gx-a87cBvGsXCGle0eX3oCuhVF4eEr_X4B0aZFU36VPoD1n4NiY8MEu5OfmJOshEHtby-i5Mxik3A7s3b4-nlsZyy_QHPE_zAoMZ4BUQcsamYBAjjt_sATNcZw3umEsvMuyAGGrm9us3-Hd3WdVIUx4YFGtIZ1JiGuhKWXVAnNLErMM28Z3DV7iiFDlCVAdCMbN-aXgZKxSvuALjyGs89Opg9e1Cz9HKuhYH4oDjPBvOKRymlEAqfhM2GQJOzpBU_RqZKa4kgFay0_QBCo3XOV5wgzo8DDRtGI7uro6_tJ-0VCDa6aGgAqG3RLd0GZAA",
+                 *       "code": "939057"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -17534,11 +17534,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_AYsGzQ8oIBmarvtEPHXfVFzv0uGUa90iyXVQd43yVBE96qxiFTcIFz0yVZAYo_bVmwg0Aa3OcdJOHNP0k42i0yYe7M-rrWZdqQtP4rJWIzVg4okLZwZtb93O-mMgHZCmo8WEpPmehhNJv5dUhb7xcTRsY-GnAJQEJT_FHpBgDk5zliRw2nrAMKAPaQmkPwqYk1-JJHezqiKR_5tye2TiPN-uxBkA1eQmypF_IH47YJFsy060fINAA2f1XhQcvETPqKrTTPEKcaOMGb0IZEt6X0SoREos3ut2tQw0-Inak2QY6OphOxWh8kv6GHENUzWMi2441ylG3Oq0O3fIPnISbH4VO5AQErDlrhXuxZ6oBI-keu0deh3VkoHagCYHPTKdIq4sPl266Taegh6-dO-DP12cGicqi2QCJAGO",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJqQzJmY19wcTFpS1h0Sk1vMFE1Q0Q0QmpmYWh0RnRxeVpWQmxxc0F3R3prIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "Fsu0DxqEcZYeDRPyBC9hbOOL7umH6ONt5qWvxo_f8oc",
-                 *         "signature": "MEYCIQDY1qyjucJDSFWXffrWB-9ZoiItlIaFftGOy7bNxSunzgIhALfZZrIiDZO9qK_XlYwLFJTgwVGWpz4aBGRNVrYW_OWI",
-                 *         "user_handle": "AaILqhlCdBWQAnl-orKDmw"
+                 *         "challenge": "mst_passkey_ARCl0OVW16a5iWcLHXHx3050XMO-fy7Fjw13SDyb-rA_WYAWt4CKZyMP1RaHVNBnqMuKtgTTXfjJb9WBRkS7p3aCCbnGC6n1JCuiUH798MlQjJaVORjksY43B0ETOZL664STJKRKudfBvcaNc8VV9PTQ_RQb9nY7lZKgqvfMCUPAuxbCzgaEUntt8s0wcydg7t1IxF22CkepRMOuSjhV9IRbLjEPU0U-4cmpxQtGxaExKeogz6fFSXcBvzZfNiAtpDamFxL4dJuviRBQj9QwoIq-CZ0_DPL_3Bn9-DmQqhZk-sZWEyURiwg2f60JJYyp0ZCEd1Hs-7sd8tbrqACSqA5ENT2iIl5Ut_dbkIWzAaKp-i0OtWlo07-ltWEz3WpI6QUfyG2kWwT1ia-CFgsGlcFiev-Ke7c0JRWC",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJNV1FkNy1sUjBjNFBUU0R5ZExrOTZUNkw4VWMyZDZvaXpSc3VCSjhleVVjIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "TUG-nSYDYHEkwPNGP-b2bXSI51Yovr2Wnihkss72Vds",
+                 *         "signature": "MEUCIQCsCVuAw14ukkC_BqVl-NuprVJcYT4OJzUfGZsA5V67kQIgf35Y4GTT3FhkL6VMBEPfCQjdwc9M5B5ARQfMq89N2eI",
+                 *         "user_handle": "AaIMFNhUcw2Jt6m0nhbERA"
                  *       }
                  *     }
                  */
@@ -17668,10 +17668,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_AYsGzQ8oIBmarvtEPHXfVFzv0uGUa90iyXVQd43yVBE96qxiFTcIFz0yVZAYo_bVmwg0Aa3OcdJOHNP0k42i0yYe7M-rrWZdqQtP4rJWIzVg4okLZwZtb93O-mMgHZCmo8WEpPmehhNJv5dUhb7xcTRsY-GnAJQEJT_FHpBgDk5zliRw2nrAMKAPaQmkPwqYk1-JJHezqiKR_5tye2TiPN-uxBkA1eQmypF_IH47YJFsy060fINAA2f1XhQcvETPqKrTTPEKcaOMGb0IZEt6X0SoREos3ut2tQw0-Inak2QY6OphOxWh8kv6GHENUzWMi2441ylG3Oq0O3fIPnISbH4VO5AQErDlrhXuxZ6oBI-keu0deh3VkoHagCYHPTKdIq4sPl266Taegh6-dO-DP12cGicqi2QCJAGO",
+                     *       "challenge": "mst_passkey_ARCl0OVW16a5iWcLHXHx3050XMO-fy7Fjw13SDyb-rA_WYAWt4CKZyMP1RaHVNBnqMuKtgTTXfjJb9WBRkS7p3aCCbnGC6n1JCuiUH798MlQjJaVORjksY43B0ETOZL664STJKRKudfBvcaNc8VV9PTQ_RQb9nY7lZKgqvfMCUPAuxbCzgaEUntt8s0wcydg7t1IxF22CkepRMOuSjhV9IRbLjEPU0U-4cmpxQtGxaExKeogz6fFSXcBvzZfNiAtpDamFxL4dJuviRBQj9QwoIq-CZ0_DPL_3Bn9-DmQqhZk-sZWEyURiwg2f60JJYyp0ZCEd1Hs-7sd8tbrqACSqA5ENT2iIl5Ut_dbkIWzAaKp-i0OtWlo07-ltWEz3WpI6QUfyG2kWwT1ia-CFgsGlcFiev-Ke7c0JRWC",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "jC2fc_pq1iKXtJMo0Q5CD4BjfahtFtqyZVBlqsAwGzk"
+                     *       "nonce": "MWQd7-lR0c4PTSDydLk96T6L8Uc2d6oizRsuBJ8eyUc"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -18280,7 +18280,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "216056",
+                 *       "code": "602196",
                  *       "registration_id": "01900000-0000-7000-8000-000000000126"
                  *     }
                  */
@@ -19814,7 +19814,7 @@ export interface operations {
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 9,
+                     *             "duration_ms": 13,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -19944,7 +19944,7 @@ export interface operations {
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 9,
+                     *         "duration_ms": 13,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -20608,7 +20608,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 9,
+                     *           "duration_ms": 13,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
@@ -20740,14 +20740,14 @@ export interface operations {
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000047\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"rKsx0qqz6Zsl2xdV9ul22KZcmpuJc3cwl+QAuKJnGVw=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795492018453,\"ended_at_ms\":1795492018472},\"result\":{\"exit_code\":3,\"duration_ms\":9,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "Wkc7KWhrSxtvj6XUR8Lf+ilbu+TeRMyq76KAtK2i5QEQUziNCciWxZFITYIoUKaBNrENJ2CJNlNHrb67KmipCw=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000047\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"WVPPTEr/bVlVjA6WAi1brdxU3dH6pdn2Qb97cVXDgiU=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795499011346,\"ended_at_ms\":1795499011435},\"result\":{\"exit_code\":3,\"duration_ms\":13,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "0j712fQT19IhaNO4cJigWvE0gue+3ZKwDiPNt4KbV8782AAPG0hPG+iHbVYcLttBXoQpxuSziYNXf/JudpJ0BQ=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 9,
+                     *       "duration_ms": 13,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
@@ -22885,7 +22885,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_+ebBLqptngza9FVzkMgIBlb2Pg9NDsDk+QUrMl31xJs="
+                     *       "secret": "whsec_00000000000+ktRAwT2GHYxd695VwLP/PVnzm5e1auU="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -23468,7 +23468,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000000+fKDLTM4xj5/IOLnCyZ3OSV67AqgB7wPU="
+                     *       "secret": "whsec_+lO5JRSMaWn/TPCvyeMXcWSt8SvuAp7mkkCbQyNK2n0="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -24603,7 +24603,7 @@ export interface operations {
                      *       "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *       "response": null,
                      *       "status": null,
-                     *       "took_ms": 0
+                     *       "took_ms": 1
                      *     }
                      */
                     "application/json": components["schemas"]["WebhookAttempt"];
@@ -27771,7 +27771,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "045777"
+                 *       "code": "083273"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -28108,10 +28108,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACAWy7QPGoRxlh4NE_IEL2Fs44vu6Yfo423mpa_Gj9_yh6UBAgMmIAEhWCDePFnvZ5ohIoMfZwjuqBZqCC3MlQ7z9zv--z2RQb2__SJYIF0pVVKm7Og2QSNuek7mtKWbnG2s9RmZyoLf-KRg2c-q",
-                 *       "challenge": "mst_passkey_AYsGzQ8oIBmaa0oHj39qQugdgUcb5Pitj6LtBXB0RCuVB_BZkC6gtpzVecHg-PNKO3Da9Xt3c4J88jeJQO3m84uk344hPOeIWkZMPt6RkGOqduK1QvnqrzSVM3V9c2IIofbNaDcTJETqvm1RcDFF_pK0EAtzHA4YtZE25y4wAX49DRhZBNvfk3l280BOz2F5FqgpBNomJaP6e6r4dwmUSTozsv8OLgsKGmRfX7rpwyEU1VOaJaLD0p8AZznPoDPr8yd0ANN25dQCqFtZDRiy00QZKy2809j0EUm0dB0TTFEfVjfEQryoOuh7vgzoAI9BQQmsBBCfWQzTFYpa4cx5UQyjMjPTDX2mo3RbDFG5W5mmmfzHtA6DgI4Rs4m9go9EJhC6P5-v_3n7yxcbzSYrAZeUU6pIRCU6A1O2rKkxwaRyv5fAoj4I9PRThfkOY179u69FGZNSXXF0XppvF48kjNmTvNohV6W9p3YNnLWn4ZZ68ey7s_YvLDuHEIFu-wvWXvUWJLw5jzUsSI0WBF0OLEHGvXIM5AOf-iiEn5zBQn63TGNcuiCyOFtFZEodbViTutzBeL8uGm5i4QfCEVe9mshlhiIyWGsoL91Scw6tA5-4BplBFLySluPpWF6NtJkiRVOiULWj_gCyrvkXq_1HtotuTkxnz7gk3SbQt4pwUvSSFKQP8b1MLVkljKNa5d4b5ITmgDuk93RNNc4HtGIm4cgrxvtpiNQOxivOfBCOosjp73amXG4ogzhC_A5AsfSlJ87uwOqaMu11NA",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJNMGR5ZnR2X25rNUdaMFRJUmZDZFhYbW9ObWs0aDhYMVgyb1FuRnFLeWl3IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "Fsu0DxqEcZYeDRPyBC9hbOOL7umH6ONt5qWvxo_f8oc",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACBNQb6dJgNgcSTA80Y_5vZtdIjnVii-vZaeKGSyzvZV26UBAgMmIAEhWCAZRkC0pA-0v2VSYk6OMAYpKe7xgDwrJAAqCOK3glO4yCJYIHGNeEM9bnMg7zCyzYlhAI_ua95CyxLQuz9ErQkv82JO",
+                 *       "challenge": "mst_passkey_ARCl0OVW16a5vIxSt6Hec7ta3sYYXCKlAoZXEKnKu7sisQRHYQfc9N_rZSgeh7HM0YOUSxKruK29ykf2zt_JgLC64KqneGjcDacTA8UbO4-aKbmn_xc0E1EdEKevESuX3eukofwx3SRoDcLr07CXRNJqlrSYpBHSapEEhG3nUnELoa6_7sl6xGo6Lyc6fImBLUMeTb3B3DsaAnv5krcG8Abbs6h6h2mVKCKQBR5R5Ib-yjF8vRUc73xxWpPJBa92vmdN-FSU5r3gmiDD1sX4XGCvYUvhrSGRR3H8OGE1KM2GjN2o6BjgyQelGIPqH7m5Puku9VkL0vZluBmrmob768S2uoylbZ2rmSmG-N4vegELz76_bsvXoU0KZWR22MWyUGTjakA0EYtv1q3O61sNPrleZJWEbnzdLohXRacqnY6mNlF3Z6wvkGaUbo3sUNnwnEGMojWJJEZriAavpQ-5bdA6G9yJnvIyPG2ynw5XtGxf1CoGDomr36PNbz19rSvXMIQxI6nJIlbf5YVe2nnqwcajjMp4qPt2kdq49O5ZWM-76-9hXo4xP0N4cyzuoQhfu4e8_vJRWKeNgB8fzbQSWbA9m69__Rrc3c5NqOoXmYio2D8OVG55eJ1gEEGhi46Txdr9C17z4q2H9t6G-UZNXTLRa2wTJ_uFHcfZbtslNhNNN2h3hdu7eShSUfa2dhV_XbtvbyDr2g59zo81phA-tpNLWjtYGVLkF8sxN_YtrkvjApjJzJDRBwY66XDxG6g1qfoW0cSiz80pWQ",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJuUTFpV2NuTGZBS01aUW0tbTNrS1NscF9MRGdTM1hXZDVmcTRSYVpxVm1zIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "TUG-nSYDYHEkwPNGP-b2bXSI51Yovr2Wnihkss72Vds",
                  *       "name": "laptop"
                  *     }
                  */
@@ -28134,16 +28134,16 @@ export interface operations {
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "chec-vfnl-djpa-3pxz",
-                     *         "a3d7-wlh7-h357-d7xp",
-                     *         "hgr7-za7i-ak3w-3p4i",
-                     *         "7ojb-rdr4-f2w4-eifv",
-                     *         "gard-4azc-wsck-f5he",
-                     *         "srcc-bf4p-llsf-dbc5",
-                     *         "jly2-jt56-cg47-4ivm",
-                     *         "qekq-53ae-lxji-wz4n",
-                     *         "jwzo-zfii-ifdr-r47u",
-                     *         "afsf-sdqa-xc2a-kctq"
+                     *         "nl6m-cgbd-hudb-uvi7",
+                     *         "uv42-k7he-qrea-f46e",
+                     *         "4hpw-r4bg-nnlf-nopb",
+                     *         "tvmd-3gp3-fb2d-tylf",
+                     *         "kgqh-ajfh-tvuo-lh7o",
+                     *         "fnge-m4ra-yucu-exha",
+                     *         "zd6e-tovh-zfi3-nai5",
+                     *         "4sqs-mp2b-b6od-56tz",
+                     *         "odyi-ofkc-uus3-kthj",
+                     *         "pcuk-uaq3-2gld-bg6w"
                      *       ]
                      *     }
                      */
@@ -28265,12 +28265,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_AYsGzQ8oIBmaa0oHj39qQugdgUcb5Pitj6LtBXB0RCuVB_BZkC6gtpzVecHg-PNKO3Da9Xt3c4J88jeJQO3m84uk344hPOeIWkZMPt6RkGOqduK1QvnqrzSVM3V9c2IIofbNaDcTJETqvm1RcDFF_pK0EAtzHA4YtZE25y4wAX49DRhZBNvfk3l280BOz2F5FqgpBNomJaP6e6r4dwmUSTozsv8OLgsKGmRfX7rpwyEU1VOaJaLD0p8AZznPoDPr8yd0ANN25dQCqFtZDRiy00QZKy2809j0EUm0dB0TTFEfVjfEQryoOuh7vgzoAI9BQQmsBBCfWQzTFYpa4cx5UQyjMjPTDX2mo3RbDFG5W5mmmfzHtA6DgI4Rs4m9go9EJhC6P5-v_3n7yxcbzSYrAZeUU6pIRCU6A1O2rKkxwaRyv5fAoj4I9PRThfkOY179u69FGZNSXXF0XppvF48kjNmTvNohV6W9p3YNnLWn4ZZ68ey7s_YvLDuHEIFu-wvWXvUWJLw5jzUsSI0WBF0OLEHGvXIM5AOf-iiEn5zBQn63TGNcuiCyOFtFZEodbViTutzBeL8uGm5i4QfCEVe9mshlhiIyWGsoL91Scw6tA5-4BplBFLySluPpWF6NtJkiRVOiULWj_gCyrvkXq_1HtotuTkxnz7gk3SbQt4pwUvSSFKQP8b1MLVkljKNa5d4b5ITmgDuk93RNNc4HtGIm4cgrxvtpiNQOxivOfBCOosjp73amXG4ogzhC_A5AsfSlJ87uwOqaMu11NA",
+                     *       "challenge": "mst_passkey_ARCl0OVW16a5vIxSt6Hec7ta3sYYXCKlAoZXEKnKu7sisQRHYQfc9N_rZSgeh7HM0YOUSxKruK29ykf2zt_JgLC64KqneGjcDacTA8UbO4-aKbmn_xc0E1EdEKevESuX3eukofwx3SRoDcLr07CXRNJqlrSYpBHSapEEhG3nUnELoa6_7sl6xGo6Lyc6fImBLUMeTb3B3DsaAnv5krcG8Abbs6h6h2mVKCKQBR5R5Ib-yjF8vRUc73xxWpPJBa92vmdN-FSU5r3gmiDD1sX4XGCvYUvhrSGRR3H8OGE1KM2GjN2o6BjgyQelGIPqH7m5Puku9VkL0vZluBmrmob768S2uoylbZ2rmSmG-N4vegELz76_bsvXoU0KZWR22MWyUGTjakA0EYtv1q3O61sNPrleZJWEbnzdLohXRacqnY6mNlF3Z6wvkGaUbo3sUNnwnEGMojWJJEZriAavpQ-5bdA6G9yJnvIyPG2ynw5XtGxf1CoGDomr36PNbz19rSvXMIQxI6nJIlbf5YVe2nnqwcajjMp4qPt2kdq49O5ZWM-76-9hXo4xP0N4cyzuoQhfu4e8_vJRWKeNgB8fzbQSWbA9m69__Rrc3c5NqOoXmYio2D8OVG55eJ1gEEGhi46Txdr9C17z4q2H9t6G-UZNXTLRa2wTJ_uFHcfZbtslNhNNN2h3hdu7eShSUfa2dhV_XbtvbyDr2g59zo81phA-tpNLWjtYGVLkF8sxN_YtrkvjApjJzJDRBwY66XDxG6g1qfoW0cSiz80pWQ",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "M0dyftv_nk5GZ0TIRfCdXXmoNmk4h8X1X2oQnFqKyiw",
-                     *       "user_handle": "AaILqhlCdBWQAnl-orKDmw",
+                     *       "nonce": "nQ1iWcnLfAKMZQm-m3kKSlp_LDgS3XWd5fq4RaZqVms",
+                     *       "user_handle": "AaIMFNhUcw2Jt6m0nhbERA",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -28381,7 +28381,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "chec-vfnl-djpa-3pxz"
+                 *       "code": "nl6m-cgbd-hudb-uvi7"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -28826,8 +28826,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=YVKBIGSRUJHMQ34YZTTXC3X2AAGGQMFI&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "YVKBIGSRUJHMQ34YZTTXC3X2AAGGQMFI"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=6G6D6JHZOMGVC2O2GZJVKQRPKWA7JYPJ&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "6G6D6JHZOMGVC2O2GZJVKQRPKWA7JYPJ"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -28933,7 +28933,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "c7i5-rule-3cse-ijmr"
+                 *       "code": "eyvt-4kjt-zhms-cptf"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -29047,7 +29047,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "802911"
+                 *       "code": "121590"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -29063,16 +29063,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "aam6-icpp-cfcw-ip3x",
-                     *         "6znc-6kmx-vykh-tktr",
-                     *         "hqiv-foal-7kpd-2inb",
-                     *         "fqzh-44ch-vfu5-zh7t",
-                     *         "4d65-q45l-r7dw-z3if",
-                     *         "q23a-4tho-dc4y-ttim",
-                     *         "wrmh-z5dd-2nhh-s7r2",
-                     *         "spup-szx3-rxwl-segw",
-                     *         "7vic-iaoo-pya3-f5ri",
-                     *         "njxb-e3mq-gzzz-7ww5"
+                     *         "r7sv-jtly-4fiu-qa6s",
+                     *         "ci5m-n4fm-koiy-m57o",
+                     *         "e3tl-wzz7-u2vd-5goj",
+                     *         "uuiu-nnlr-z2bl-sojy",
+                     *         "jrvb-hwyv-roba-g3th",
+                     *         "tob7-tgj7-75kj-clta",
+                     *         "plkm-ldrq-5tqb-4o6w",
+                     *         "nlw7-zdb4-chou-odog",
+                     *         "enky-q3kx-juo5-aqeq",
+                     *         "pkez-fadk-bwlc-b3rb"
                      *       ]
                      *     }
                      */
@@ -29179,7 +29179,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "802911"
+                 *       "code": "121590"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -29195,16 +29195,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "c7i5-rule-3cse-ijmr",
-                     *         "ycon-ozkk-6gx5-dazw",
-                     *         "npsb-6bnd-272a-pnoj",
-                     *         "tu2r-tvo4-z54e-cm7e",
-                     *         "tu4e-degh-l6ub-rhci",
-                     *         "ycue-d6dk-pata-v5fk",
-                     *         "u6gl-wuz3-h2rp-5lo2",
-                     *         "mh7a-ezyq-i34r-rnvk",
-                     *         "uhd2-xno3-nkg6-5yiy",
-                     *         "qd6f-vgch-qbl2-hifc"
+                     *         "eyvt-4kjt-zhms-cptf",
+                     *         "dmib-nc5k-cok6-j7d7",
+                     *         "h35v-wymq-yhyh-plge",
+                     *         "cjws-bfwn-fa4m-jxwk",
+                     *         "v6p7-xg74-njga-vaww",
+                     *         "atcf-tfvk-mdza-lt76",
+                     *         "ng7c-tqlg-3fhb-e4r7",
+                     *         "hsn6-kiiu-x3ad-oc5r",
+                     *         "dudd-n365-5mb7-3ebz",
+                     *         "c4xf-nen6-nm4e-upba"
                      *       ]
                      *     }
                      */
@@ -30141,7 +30141,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000041",
-                     *           "key_fingerprint": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933",
+                     *           "key_fingerprint": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -30231,8 +30231,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-24T03:47:05Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 27704728,\n        \"sha256\": \"8e757118e5eeabf70b44c67be6b94f87c22664fba8725bb21b71889b5c647862\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4755528,\n        \"sha256\": \"9a424c590cff48f1792b90287e4f24b5194a5f9316f8172baef59d9b9eb319f0\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"8bGcFMVOJMs+qtw31PwbNrJbunY/m6rRdHSqt4F21pk=\",\n  \"signature\": \"+wFz8Ey1Zo4ZqdsmighZvI8lTGoBTODg3HOPkol/vD5GatWuIMeiPvZKWX23bEQG4RW9UddNt+x6qGjkzT4ADg==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-24T05:43:39Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 27704248,\n        \"sha256\": \"df2b2e020d648238fce4072004de3b2d03d82dea31d1f415b473ce879e32ddf8\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4755528,\n        \"sha256\": \"e916beba935303546cfb2b375aa8a7ffd9cdb3041e3e945616dbfdb543cfaeb0\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"1HekSVKpxpkEVVxb8/P1j6qp4bhNWHBkSxYwAsSesUo=\",\n  \"signature\": \"7ul8aVo0Aobp/nPP832FMka1RxsjaJ4eJYQni0vPT7/S7AknbQolHyEbc1uNO7QVS3Pv1LQTQdMUFyEGXUk2Bw==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -30251,7 +30251,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933",
+                     *       "key_fingerprint": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -30364,9 +30364,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "G3Yiz25IeeV7kMpczeIasl3dr9iN2iJpH+wTZi5ModA=",
-                 *       "old": "8bGcFMVOJMs+qtw31PwbNrJbunY/m6rRdHSqt4F21pk=",
-                 *       "signature": "ytZ/hFCVihfULsJ3lZRdT2800olVQ/iixf5pZ2j+BjrGw9AKFMIYG8F0bsYiF89T+xjCdBzpy/HYkZiTTsUqDQ=="
+                 *       "new": "W+iLHxhWC52CqJQALcZzpih07bEWBvXLRruhfQCU5Mw=",
+                 *       "old": "1HekSVKpxpkEVVxb8/P1j6qp4bhNWHBkSxYwAsSesUo=",
+                 *       "signature": "JO5g4y07yeU/HLqLU3tQ79B+glMweUF1si+HMH0T+/8CqeIllkRNSM+RMTF7QBButBLVJe+BNz4ucca5FShqDA=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -30381,8 +30381,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "cf0056c67817dfcad95f90ecd3e97976cc86764828ff5e42245ff67dab2344c8",
-                     *       "old_fingerprint": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933"
+                     *       "new_fingerprint": "e4cb44ff9bd244a7b87ca2ed4ef05006c373d2120b9c82e5247ccf6403450bd0",
+                     *       "old_fingerprint": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -30501,24 +30501,24 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933",
+                     *       "key_fingerprint": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 27704728,
+                     *           "bytes": 27704248,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "8e757118e5eeabf70b44c67be6b94f87c22664fba8725bb21b71889b5c647862"
+                     *           "sha256": "df2b2e020d648238fce4072004de3b2d03d82dea31d1f415b473ce879e32ddf8"
                      *         },
                      *         {
                      *           "bytes": 4755528,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "9a424c590cff48f1792b90287e4f24b5194a5f9316f8172baef59d9b9eb319f0"
+                     *           "sha256": "e916beba935303546cfb2b375aa8a7ffd9cdb3041e3e945616dbfdb543cfaeb0"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -30608,7 +30608,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933",
+                     *       "key_fingerprint": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -30744,7 +30744,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "1ae12c0f0cebc5ee1a4d2500c7ea2e73d20333ebc9bdf1e888747d164f62e933",
+                     *       "key_fingerprint": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -36946,7 +36946,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
+                     *       "secret": "whsec_00000000/UdPpFp4tqZfbIh3NRNbRTb9Gq7I7LkvqxI="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];

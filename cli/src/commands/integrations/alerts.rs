@@ -34,17 +34,16 @@ const RULE_COLUMNS: [Column; 7] = [
     Column::of("SILENCED UNTIL", "silenced_until"),
     Column::of("ID", "id"),
 ];
-const ANY_THRESHOLD: &str =
-    "--online-below or --cpu-above or --memory-above or --disk-above or --load-above";
+const ANY_THRESHOLD: &str = "--online-below or --cpu-above or --memory-above or --disk-above or --load-above or --certificate-days-below";
 
 /// The options that set fields of the API.
 pub const OPTIONS: OptionNames = &[
     option("name", "NAME or --name")
         .expects("1 to 128 characters, without control characters or spaces at the ends"),
     option("metric", ANY_THRESHOLD),
-    option("threshold", ANY_THRESHOLD).expects("a number of agents, 0 to 100 percent, or a load"),
+    option("threshold", ANY_THRESHOLD).expects("a number of agents, 0 to 100 percent, a load, or days"),
     option("clear_threshold", "--clear-at").expects(
-        "the threshold or a smaller value; for --online-below the threshold or a larger one",
+        "the threshold or a smaller value; for --online-below and --certificate-days-below the threshold or a larger one",
     ),
     option("for_ms", "--for"),
     option("clear_for_ms", "--clear-for"),
