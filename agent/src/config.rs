@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use muster_protocol::limits::{DEFAULT_MAX_EXECUTIONS, MAX_MAX_EXECUTIONS, MAX_POLL_WAIT_MS};
-use muster_protocol::log_format::LogFormat;
+use muster_protocol::program::log_format::LogFormat;
 use secrecy::SecretString;
 use serde::Deserialize;
 

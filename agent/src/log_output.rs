@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use muster_protocol::log_format::LogFormat;
+use muster_protocol::program::log_format::LogFormat;
 
 /// Writes each event as one line of `W`. Texts of the server are in many events, so that all of a
 /// line is escaped here.

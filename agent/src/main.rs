@@ -21,12 +21,12 @@ use muster_agent::subcommands::doctor::{self, DoctorArgs};
 use muster_agent::subcommands::explain::Explanation;
 use muster_agent::subcommands::status::HostReport;
 use muster_protocol::error_chain;
-use muster_protocol::log_format::LogFormat;
+use muster_protocol::program::log_format::LogFormat;
 use muster_protocol::release::{NO_SPACE_EXIT, Version};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
-#[command(name = "muster-agent", version = muster_protocol::version::own(), about = "The Muster agent of this host")]
+#[command(name = "muster-agent", version = muster_protocol::program::version::own(), about = "The Muster agent of this host")]
 struct Arguments {
     #[command(subcommand)]
     mode: Mode,
@@ -146,7 +146,7 @@ fn main() -> ExitCode {
         Mode::Doctor(args) => run_doctor(*args),
         Mode::RequestUpdate { version, run } => exit_code_of(request_update(version, *run)),
         Mode::Version => {
-            print(&format!("muster-agent {}\n", muster_protocol::version::own()));
+            print(&format!("muster-agent {}\n", muster_protocol::program::version::own()));
             ExitCode::SUCCESS
         }
         Mode::FetchRelease { version, into, part, run } => {

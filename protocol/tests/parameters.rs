@@ -1,10 +1,10 @@
 //! What a script is given, held against what it declares: at the bounds, and for secrets too.
 
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 use muster_protocol::parameter::{
     AcceptedParameters, MAX_NAME_BYTES, MAX_VALUE_BYTES, ParameterDeclaration, ParameterError,
     Parameters, check, check_name, resolve,
 };
-use muster_protocol::secret_parameters::SecretParameters;
 
 fn given(name: &str, value: &str) -> Parameters {
     Parameters::from([(name.to_owned(), value.to_owned())])

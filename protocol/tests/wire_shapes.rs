@@ -1,6 +1,6 @@
 //! The wire, byte for byte: a change of any snapshot is a change of the protocol.
 
-use muster_protocol::attestation::Attestation;
+use muster_protocol::commands::attestation::Attestation;
 use muster_protocol::frame::{
     Ack, AgentFrame, AuthorityNotice, Command, InventoryItem, InventoryState, Outcome, Receipt,
     Registered, Registration, Response, ServerFrame, decode_agent_frame,

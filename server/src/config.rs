@@ -12,7 +12,7 @@ use clap::Args;
 use muster_protocol::limits::{
     DEFAULT_HEARTBEAT_INTERVAL_MS, DEFAULT_LOST_AFTER_MS, MAX_OUTPUT_BYTES,
 };
-use muster_protocol::log_format::LogFormat;
+use muster_protocol::program::log_format::LogFormat;
 use serde::Deserialize;
 
 pub use self::error::ConfigError;

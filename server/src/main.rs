@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use muster_protocol::log_format::LogFormat;
+use muster_protocol::program::log_format::LogFormat;
 use muster_server::adapters::close_new_files_to_others;
 use muster_server::adapters::control_socket::{ControlReply, ControlRequest};
 use muster_server::adapters::readiness;

@@ -44,7 +44,7 @@ pub fn decide(
     if layout.is_own_version() {
         return HandoverDecision::RunOwn;
     }
-    let own = muster_protocol::version::own();
+    let own = muster_protocol::program::version::own();
     match own.parse().map(|version| image::offer(program, layout.own_dir(), &version)) {
         Ok(Ok(ImageChoice::Install)) => {
             log.info(format_args!("installed version {own} from the image"))

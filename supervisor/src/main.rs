@@ -14,8 +14,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 
-use muster_protocol::backoff::Delays;
 use muster_protocol::error_chain;
+use muster_protocol::program::backoff::Delays;
 use muster_supervisor::fault_injection::CrashPoint;
 use muster_supervisor::handover::{self, HandoverDecision};
 use muster_supervisor::layout::Layout;

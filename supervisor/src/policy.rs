@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use muster_protocol::ExitCode;
-use muster_protocol::backoff::Delays;
+use muster_protocol::program::backoff::Delays;
 
 /// This many requested restarts (42, 43, 44) within [`IMMEDIATE_RESTART_WINDOW`] are immediate.
 /// More are a loop and wait like a crash.

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use muster_protocol::log_format::LogFormat;
+use muster_protocol::program::log_format::LogFormat;
 use muster_protocol::release::Version;
 
 /// Runs the Muster agent, and restarts or updates it by its exit code
 #[derive(Debug, Parser)]
-#[command(name = "muster-supervisor", version = muster_protocol::version::own(), about)]
+#[command(name = "muster-supervisor", version = muster_protocol::program::version::own(), about)]
 pub struct CommandLine {
     /// The action.
     #[command(subcommand)]

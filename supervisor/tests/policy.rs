@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use muster_protocol::backoff::Delays;
+use muster_protocol::program::backoff::Delays;
 use muster_supervisor::policy::{
     Cause, Decision, IMMEDIATE_RESTART_WINDOW, MAX_IMMEDIATE_RESTARTS, ProcessExit, ReleaseRequest,
     RestartBackoff, RestartDelay, RestartHistory, decide,

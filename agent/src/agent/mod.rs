@@ -8,15 +8,14 @@ pub mod telemetry;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use muster_protocol::commands::{file_transfer, step};
 use muster_protocol::frame::{AgentFrame, Registered, Registration};
 use muster_protocol::identity::{
     AUTHORITIES_CAPABILITY, AgentKeyPair, CERTIFICATE_CAPABILITY, Challenge, Fingerprint,
 };
 use muster_protocol::limits::MAX_MAX_EXECUTIONS;
-use muster_protocol::{
-    CommandName, PROTOCOL_VERSION, file_transfer, library, package, release, secret_parameters,
-    step,
-};
+use muster_protocol::parameter::secret_parameters;
+use muster_protocol::{CommandName, PROTOCOL_VERSION, library, package, release};
 use uuid::Uuid;
 
 use crate::agent::frame_log::FrameLog;

@@ -73,7 +73,7 @@ impl StatusFile {
     /// Creates the status file of an agent that is starting.
     pub fn create(state: &StateDir, server_url: String, limits: ReportedLimits) -> Self {
         let status = AgentStatus {
-            version: muster_protocol::version::own().to_owned(),
+            version: muster_protocol::program::version::own().to_owned(),
             pid: std::process::id(),
             server_url,
             agent_id: None,

@@ -1,7 +1,7 @@
 //! Whether an approver has signed a command that needs it by the policy of this host. Pure.
 
 use muster_protocol::CommandName;
-use muster_protocol::capsule::ApprovedCommand;
+use muster_protocol::commands::capsule::ApprovedCommand;
 use muster_protocol::frame::Command;
 use muster_protocol::identity::Fingerprint;
 use serde_json::Value;

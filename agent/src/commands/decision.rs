@@ -2,14 +2,15 @@
 
 use std::str::FromStr as _;
 
-use muster_protocol::command::Durability;
+use muster_protocol::commands::command::Durability;
 use muster_protocol::frame::{Command, Outcome, Response};
 use muster_protocol::identity::Fingerprint;
 use muster_protocol::limits::MAX_COMMAND_DATA_BYTES;
 use muster_protocol::manifest::{Manifest, ManifestMismatch};
+use muster_protocol::program::request_id::is_request_id;
+use muster_protocol::program::version;
 use muster_protocol::release::Version;
-use muster_protocol::request_id::is_request_id;
-use muster_protocol::{CommandName, ExitCode, Permissions, version};
+use muster_protocol::{CommandName, ExitCode, Permissions};
 use serde::Deserialize;
 use serde_json::Value;
 

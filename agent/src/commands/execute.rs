@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use muster_protocol::argv;
+use muster_protocol::commands::argv;
+use muster_protocol::commands::stdin::Stdin;
+use muster_protocol::commands::step::{MAX_STEP_NAME_CHARS, MAX_STEPS};
 use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
 use muster_protocol::manifest::{Manifest, ManifestMismatch};
+use muster_protocol::parameter::secret_parameters::{SecretDelivery, SecretParameters};
 use muster_protocol::parameter::{self, Parameters};
-use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
-use muster_protocol::stdin::Stdin;
-use muster_protocol::step::{MAX_STEP_NAME_CHARS, MAX_STEPS};
 use serde::Deserialize;
 use serde_json::Value;
 

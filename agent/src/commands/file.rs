@@ -1,7 +1,7 @@
 //! `execute` of a transfer: the host reads and writes only files in the folders that its policy lists. The
 //! path is resolved again, link by link, by the process that opens the file.
 
-use muster_protocol::file_transfer::{FILE_PREFIX, FileOperation, FileTransfer};
+use muster_protocol::commands::file_transfer::{FILE_PREFIX, FileOperation, FileTransfer};
 use serde::Deserialize as _;
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! Why a host refuses a transfer of a file.
 
-use muster_protocol::file_transfer::{FileOperation, FileTransferError};
+use muster_protocol::commands::file_transfer::{FileOperation, FileTransferError};
 
 /// Why a transfer is refused. The messages are shown to the person who sent it.
 #[derive(Debug, thiserror::Error)]

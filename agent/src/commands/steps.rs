@@ -1,11 +1,11 @@
 //! `execute` of several steps: each must pass the checks of the same work sent alone, all of them before the
 //! first one starts.
 
+use muster_protocol::commands::step::{MAX_STEPS, Step, is_step_name, title};
 use muster_protocol::frame::Command;
 use muster_protocol::library::{LIBRARY_PREFIX, ScriptContent, sha256_hex};
 use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
-use muster_protocol::secret_parameters::SecretParameters;
-use muster_protocol::step::{MAX_STEPS, Step, is_step_name, title};
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use muster_protocol::stdin::Stdin;
+use muster_protocol::commands::stdin::Stdin;
 
 /// A program with its arguments and variables.
 #[derive(Debug, Clone)]

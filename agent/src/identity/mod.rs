@@ -143,7 +143,7 @@ impl HostInfo {
             ip: outbound_ip(),
             os,
             arch: std::env::consts::ARCH,
-            version: muster_protocol::version::own(),
+            version: muster_protocol::program::version::own(),
             protocol: PROTOCOL_VERSION,
         }
     }

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
-use muster_protocol::proxy_environment::{NamedProxy, named_proxy};
+use muster_protocol::program::proxy_environment::{NamedProxy, named_proxy};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri};
 
 use super::endpoint::Endpoint;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use muster_protocol::file_transfer::{
+use muster_protocol::commands::file_transfer::{
     DEFAULT_MODE, FileOperation, MAX_FILE_BYTES, is_file_path, is_user_name, mode_bits,
 };
 use serde::Deserialize;

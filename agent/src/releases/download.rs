@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use muster_protocol::backoff::Delays;
+use muster_protocol::program::backoff::Delays;
 use reqwest::header::{AUTHORIZATION, HeaderValue, RANGE};
 use reqwest::{Client, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use muster_protocol::backoff::Delays;
 use muster_protocol::error_chain;
+use muster_protocol::program::backoff::Delays;
 
 use super::download::{DownloadError, ReleaseDownloader};
 use crate::config::Config;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use muster_protocol::ExitCode;
 use muster_protocol::frame::{InventoryItem, InventoryState, Outcome, Response};
+use muster_protocol::program::version;
 use muster_protocol::release::{UpdateOutcome, UpdateRequest, UpdateResult, Version};
-use muster_protocol::version;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::path::Path;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use muster_protocol::CommandName;
-use muster_protocol::capsule::Capsule;
+use muster_protocol::commands::capsule::Capsule;
 use muster_protocol::frame::{
     Ack, AgentFrame, Command, DecodeError, Outcome, ServerFrame, decode_server_frame,
 };

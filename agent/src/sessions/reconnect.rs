@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use muster_protocol::backoff::Delays;
+use muster_protocol::program::backoff::Delays;
 use muster_protocol::{CloseCode, ExitCode};
 
 use crate::clock::between;

@@ -9,8 +9,8 @@ use muster_agent::executions::ExecutionEvent;
 use muster_agent::executions::ledger::record::Launch;
 use muster_agent::executions::ledger::{KnownState, NewCommand};
 use muster_agent::platform::{BootInstant, ProcessStat, all_processes};
+use muster_protocol::commands::stdin::{MAX_STDIN_BYTES, Stdin};
 use muster_protocol::frame::Outcome;
-use muster_protocol::stdin::{MAX_STDIN_BYTES, Stdin};
 use uuid::Uuid;
 
 fn with(command: NewCommand, change: impl FnOnce(&mut Launch)) -> NewCommand {

@@ -13,7 +13,7 @@ use muster_agent::executions::{ExecutionEvent, ExecutionManager};
 use muster_agent::platform::{Signal, signal_process};
 use muster_protocol::frame::Outcome;
 use muster_protocol::parameter::Parameters;
-use muster_protocol::secret_parameters::SecretDelivery;
+use muster_protocol::parameter::secret_parameters::SecretDelivery;
 use uuid::Uuid;
 
 const SECRET: &str = "hunter2-and-more\n";

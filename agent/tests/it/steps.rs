@@ -8,10 +8,10 @@ use muster_agent::executions::ledger::NewCommand;
 use muster_agent::executions::ledger::record::{ParameterRecord, Settlement, StepLaunch};
 use muster_agent::platform::{Signal, signal_process};
 use muster_agent::storage;
+use muster_protocol::commands::step::{OnFailure, StepResult, StepState};
 use muster_protocol::frame::Outcome;
 use muster_protocol::parameter::Parameters;
-use muster_protocol::secret_parameters::SecretDelivery;
-use muster_protocol::step::{OnFailure, StepResult, StepState};
+use muster_protocol::parameter::secret_parameters::SecretDelivery;
 
 use crate::support::{Host, result, settled, sha256, wait_for};
 

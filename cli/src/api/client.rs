@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_protocol::backoff::Delays;
 use muster_protocol::error_chain;
+use muster_protocol::program::backoff::Delays;
 use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
 use serde_json::Value;

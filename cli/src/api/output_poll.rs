@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use muster_protocol::backoff::Delays;
+use muster_protocol::program::backoff::Delays;
 use reqwest::header::RANGE;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;

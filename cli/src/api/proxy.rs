@@ -6,7 +6,7 @@
 use std::fmt;
 
 use hyper_util::client::proxy::matcher::Matcher;
-use muster_protocol::proxy_environment::{NamedProxy, named_proxy};
+use muster_protocol::program::proxy_environment::{NamedProxy, named_proxy};
 use reqwest::Url;
 
 use crate::error::CliError;

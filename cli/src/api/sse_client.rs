@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use muster_protocol::backoff::Delays;
+use muster_protocol::program::backoff::Delays;
 use reqwest::Method;
 
 use super::client::{ApiClient, delay_after};

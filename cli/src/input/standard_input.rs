@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Read as _, Seek as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileTypeExt as _;
 
-use muster_protocol::stdin::{MAX_STDIN_BYTES, Stdin};
+use muster_protocol::commands::stdin::{MAX_STDIN_BYTES, Stdin};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::CliError;

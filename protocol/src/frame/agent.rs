@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::result::Outcome;
-use crate::attestation::Attestation;
+use crate::commands::attestation::Attestation;
 use crate::library::CallReport;
 use crate::manifest::Manifest;
 use crate::package::{AssignmentReport, TaskRun};

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::commands::step::StepResult;
 use crate::library::Rehearsal;
-use crate::step::StepResult;
 
 /// The terminal states that an agent may report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

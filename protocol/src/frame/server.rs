@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::capsule::Capsule;
+use crate::commands::capsule::Capsule;
+use crate::commands::permission::Permissions;
 use crate::identity::Challenge;
 use crate::library::{ScriptContent, TriggerCall};
 use crate::package::AssignedPackage;
-use crate::permission::Permissions;
 
 /// A text frame from a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -35,10 +35,10 @@ pub use self::signature::{
     SignatureError, SignedScript, find_valid,
 };
 use crate::limits::MAX_TIMEOUT_MS;
+use crate::parameter::secret_parameters::SecretParameters;
 use crate::parameter::{
     AcceptedParameters, MAX_PARAMETERS, ParameterError, Parameters, check_accepted,
 };
-use crate::secret_parameters::SecretParameters;
 
 /// The capability of an agent that runs scripts of the library.
 pub const CAPABILITY: &str = "library";

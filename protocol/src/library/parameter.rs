@@ -5,10 +5,10 @@ use regex_lite::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{MAX_CHOICES, MAX_DESCRIPTION_CHARS};
+use crate::parameter::secret_parameters::SecretParameters;
 use crate::parameter::{
     MAX_VALUE_BYTES, ParameterDeclaration, ParameterError, Parameters, check_name,
 };
-use crate::secret_parameters::SecretParameters;
 
 /// Longest pattern, in bytes.
 pub const MAX_PATTERN_BYTES: usize = 256;

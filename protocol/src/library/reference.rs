@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::MAX_VERSION_NUMBER;
-use crate::file_transfer::FileOperation;
+use crate::commands::file_transfer::FileOperation;
 use crate::manifest::is_script_name;
 use crate::package::PackageReference;
 

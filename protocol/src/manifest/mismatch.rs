@@ -1,7 +1,7 @@
 //! Why a host's manifest or policy does not allow an `execute`. The server checks this before it
 //! queues the command, the host before it starts it. Never contains a value: it may be a secret.
 
-use crate::argv::ArgvError;
+use crate::commands::argv::ArgvError;
 use crate::parameter::ParameterError;
 
 /// Longest script name that a message quotes, in characters.

@@ -9,8 +9,8 @@ pub use self::check::is_script_name;
 pub use self::mismatch::ManifestMismatch;
 use crate::limits::MAX_MANIFEST_SCRIPTS;
 use crate::object::{self, ObjectError};
+use crate::parameter::secret_parameters::{SecretDelivery, SecretParameters};
 use crate::parameter::{self, AcceptedParameters, ParameterDeclaration, Parameters};
-use crate::secret_parameters::{SecretDelivery, SecretParameters};
 
 /// The scripts that a host allows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,10 +9,10 @@ use super::{
 };
 use crate::library::{MAX_DOCUMENT_BYTES, ScriptParameter};
 use crate::limits::MAX_TIMEOUT_MS;
+use crate::parameter::secret_parameters::SecretParameters;
 use crate::parameter::{
     AcceptedParameters, MAX_PARAMETERS, ParameterError, Parameters, check_accepted,
 };
-use crate::secret_parameters::SecretParameters;
 
 /// Most arguments of a package.
 pub const MAX_ARGUMENTS: usize = 64;

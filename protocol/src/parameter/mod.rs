@@ -2,6 +2,8 @@
 
 mod accepted;
 mod name;
+pub mod secret;
+pub mod secret_parameters;
 
 use std::collections::BTreeMap;
 
@@ -9,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::accepted::{ANY, AcceptedParameters};
 pub use self::name::{MAX_NAME_BYTES, check_name, check_undeclared_name};
-use crate::secret_parameters::SecretParameters;
+use crate::parameter::secret_parameters::SecretParameters;
 
 /// Values by name. They become environment variables of the child.
 pub type Parameters = BTreeMap<String, String>;

@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use muster_protocol::ExitCode;
-use muster_protocol::backoff::Delays;
+use muster_protocol::program::backoff::Delays;
 use muster_protocol::release::Program;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

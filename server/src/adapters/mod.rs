@@ -10,15 +10,13 @@ pub mod host_names;
 pub mod local_agent;
 pub mod master_key_file;
 pub mod memory;
-pub mod oidc_client;
-pub mod oidc_token;
+pub mod oidc;
 pub mod package_files;
 pub mod passkey_verifier;
 pub mod program_files;
 pub mod readiness;
 pub mod release_files;
-pub mod smtp_client;
-pub mod smtp_settings;
+pub mod smtp;
 pub mod uploaded_files;
 pub mod webhook_client;
 

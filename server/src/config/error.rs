@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::adapters::smtp_settings::InvalidSmtp;
+use crate::adapters::smtp::settings::InvalidSmtp;
 use crate::domain::access::people::oidc_provider::InvalidProvider;
 use crate::domain::certificates::names::InvalidNames;
 use crate::domain::origin::InvalidOrigin;

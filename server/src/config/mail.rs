@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{ConfigError, PartialConfig, check, refused};
-use crate::adapters::smtp_settings::{SmtpSettings, SmtpUrl};
+use crate::adapters::smtp::settings::{SmtpSettings, SmtpUrl};
 
 /// How mails are sent.
 #[derive(Debug, Clone)]

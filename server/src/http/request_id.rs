@@ -9,7 +9,7 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use muster_protocol::request_id::is_request_id;
+use muster_protocol::program::request_id::is_request_id;
 use tracing::Instrument as _;
 use uuid::Uuid;
 

@@ -1,6 +1,6 @@
 //! Shapes that several resources share.
 
-use muster_protocol::stdin::Stdin;
+use muster_protocol::commands::stdin::Stdin;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;

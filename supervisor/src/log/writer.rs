@@ -7,7 +7,7 @@ use std::io::{PipeWriter, Write as _};
 use std::sync::Arc;
 
 use chrono::{SecondsFormat, Utc};
-use muster_protocol::log_format::LogFormat;
+use muster_protocol::program::log_format::LogFormat;
 use serde_json::json;
 
 /// The severity of a line.

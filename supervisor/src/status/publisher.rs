@@ -38,7 +38,7 @@ impl StatusPublisher {
     /// Publishes nothing yet.
     pub fn new(state_dir: PathBuf, service_manager: ServiceManager, log: Log) -> Self {
         let report = StatusReport {
-            version: muster_protocol::version::own(),
+            version: muster_protocol::program::version::own(),
             pid: std::process::id(),
             agent_pid: None,
             state: State::Waiting,

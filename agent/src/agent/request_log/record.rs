@@ -1,11 +1,11 @@
 //! One line of the logs: a request of the server and the agent's answer, of bounded length.
 
 use chrono::{DateTime, Utc};
-use muster_protocol::command::Durability;
+use muster_protocol::commands::command::Durability;
+use muster_protocol::commands::step::MAX_STEPS;
 use muster_protocol::frame::{Command, Response};
 use muster_protocol::package::PACKAGE_PREFIX;
 use muster_protocol::release::UpdateResult;
-use muster_protocol::step::MAX_STEPS;
 use muster_protocol::{CommandName, escape};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -1,10 +1,10 @@
+use muster_protocol::commands::step::{MAX_STEPS, OnFailure};
 use muster_protocol::identity::AgentKeyPair;
 use muster_protocol::library::{
     DOCUMENT_FORMAT, STATEMENT_FORMAT, ScriptContent, ScriptDocument, ScriptPin, ScriptSignature,
     SignedScript, sha256_hex,
 };
 use muster_protocol::manifest::Manifest;
-use muster_protocol::step::{MAX_STEPS, OnFailure};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

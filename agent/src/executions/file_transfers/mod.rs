@@ -12,7 +12,7 @@ mod push;
 use std::io;
 use std::path::PathBuf;
 
-use muster_protocol::file_transfer::FileOperation;
+use muster_protocol::commands::file_transfer::FileOperation;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

@@ -5,7 +5,7 @@ use std::io::{Read, Write as _};
 use std::os::fd::AsFd as _;
 
 use data_encoding::HEXLOWER;
-use muster_protocol::file_transfer::{DEFAULT_MODE, PERMISSION_BITS};
+use muster_protocol::commands::file_transfer::{DEFAULT_MODE, PERMISSION_BITS};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::libc;

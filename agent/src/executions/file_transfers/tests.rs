@@ -3,7 +3,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use super::*;
-use muster_protocol::file_transfer::PERMISSION_BITS;
+use muster_protocol::commands::file_transfer::PERMISSION_BITS;
 use muster_protocol::library::sha256_hex;
 use tempfile::TempDir;
 

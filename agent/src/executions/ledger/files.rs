@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use muster_protocol::step::MAX_STEP_RESULT_BYTES;
+use muster_protocol::commands::step::MAX_STEP_RESULT_BYTES;
 use uuid::Uuid;
 
 use super::record::{CALL_BYTES, CommandRecord, EXIT_BYTES, ParameterRecord, Settlement};

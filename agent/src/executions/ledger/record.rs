@@ -7,16 +7,16 @@ mod steps_end;
 use std::collections::BTreeSet;
 
 use muster_protocol::CommandName;
-use muster_protocol::attestation::{
+use muster_protocol::commands::attestation::{
     ATTESTATION_VERSION, Attestation, AttestedExecution, AttestedRun,
 };
+use muster_protocol::commands::stdin::Stdin;
 use muster_protocol::frame::{ExecuteResult, Outcome, Response};
 use muster_protocol::identity::AgentKeyPair;
 use muster_protocol::library::{CallPart, CallReport, MAX_CALL_DATA_BYTES};
 use muster_protocol::package::{ServiceHealth, ServiceLimits, TaskRun};
 use muster_protocol::parameter::Parameters;
-use muster_protocol::secret_parameters::SecretParameters;
-use muster_protocol::stdin::Stdin;
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;

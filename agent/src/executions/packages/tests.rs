@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt as _;
 use muster_protocol::library::sha256_hex;
-use muster_protocol::secret_parameters::SecretDelivery;
+use muster_protocol::parameter::secret_parameters::SecretDelivery;
 use tar::{Builder, EntryType, Header};
 
 use super::*;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
-use muster_protocol::attestation::{self, AttestedStep};
+use muster_protocol::commands::attestation::{self, AttestedStep};
 use muster_protocol::identity::SignedMessage;
 use ring::digest;
 

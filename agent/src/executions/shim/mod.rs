@@ -24,7 +24,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use muster_protocol::attestation::AttestedRun;
+use muster_protocol::commands::attestation::AttestedRun;
 use muster_protocol::frame::ExecuteResult;
 use muster_protocol::package::ServiceLimits;
 use uuid::Uuid;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use muster_protocol::library::{CallPart, file_bytes};
-use muster_protocol::secret_parameters::SecretDelivery;
+use muster_protocol::parameter::secret_parameters::SecretDelivery;
 
 use super::call::{self, CallFiles};
 use super::capture::OutputCapture;

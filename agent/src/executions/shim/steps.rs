@@ -6,8 +6,8 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use muster_protocol::attestation::AttestedStep;
-use muster_protocol::step::{OnFailure, StepResult, StepState};
+use muster_protocol::commands::attestation::AttestedStep;
+use muster_protocol::commands::step::{OnFailure, StepResult, StepState};
 
 use super::capture::OutputCapture;
 use super::found::{Found, attested_step, find, program_sha256};

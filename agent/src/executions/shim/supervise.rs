@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use muster_protocol::file_transfer::FileOperation;
+use muster_protocol::commands::file_transfer::FileOperation;
+use muster_protocol::commands::stdin::Stdin;
 use muster_protocol::frame::output::Stream;
 use muster_protocol::limits::CANCEL_GRACE_MS;
-use muster_protocol::stdin::Stdin;
 
 use super::capture::OutputCapture;
 use super::health::HealthMonitor;

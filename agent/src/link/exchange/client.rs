@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use muster_protocol::CloseCode;
-use muster_protocol::backoff::Delays;
 use muster_protocol::frame::exchange::{
     CONTENT_TYPE, ExchangeRequest, ExchangeResponse, MAX_BODY_BYTES,
 };
+use muster_protocol::program::backoff::Delays;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE as CONTENT_TYPE_HEADER, HeaderValue};
 use reqwest::{Client, Proxy, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};

@@ -78,7 +78,7 @@ pub fn clock(health: &Result<ServerHealth, LinkError>) -> Finding {
 /// Compares the versions of agent and server.
 pub fn version(health: &Result<ServerHealth, LinkError>) -> Finding {
     let check = Check::Version;
-    let own = muster_protocol::version::own();
+    let own = muster_protocol::program::version::own();
     let Ok(ServerHealth { version: Some(theirs), .. }) = health else {
         return Finding::skipped(check, format!("agent {own}; the server's version is unknown"));
     };
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn versions_are_compared_by_their_first_two_numbers() {
-        let own = muster_protocol::version::own();
+        let own = muster_protocol::program::version::own();
         assert_eq!(version(&of_version(own)).status, CheckStatus::Ok);
         assert!(version(&of_version("9999.0.0")).detail.contains("older"));
         assert!(version(&of_version("0.0.9-beta")).detail.contains("newer"));

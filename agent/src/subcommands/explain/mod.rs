@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use muster_protocol::limits::{DEFAULT_MAX_EXECUTIONS, MAX_SCRIPT_MANIFEST_BYTES, MAX_TIMEOUT_MS};
 use muster_protocol::manifest::{Manifest, Script};
 use muster_protocol::parameter::AcceptedParameters;
-use muster_protocol::secret_parameters::SecretDelivery;
+use muster_protocol::parameter::secret_parameters::SecretDelivery;
 use serde::Serialize;
 
 pub use self::history::{Failure, RequestEntry};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use chrono::SecondsFormat;
 use muster_protocol::escape::for_terminal;
 use muster_protocol::frame::Outcome;
-use muster_protocol::secret_parameters::SecretDelivery;
+use muster_protocol::parameter::secret_parameters::SecretDelivery;
 
 use super::{ApprovalEntry, Explanation, Failure, ParameterEntry, RequestEntry, ScriptEntry};
 use crate::agent::request_log::Answer;

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use muster_protocol::package::PACKAGE_PREFIX;
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 use muster_protocol::parameter::{self, Parameters};
-use muster_protocol::secret_parameters::SecretParameters;
 use serde_json::{Value, json};
 
 use self::job_run::JobWait;

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use muster_protocol::file_transfer::PULL;
+use muster_protocol::commands::file_transfer::PULL;
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;

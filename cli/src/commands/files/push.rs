@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use muster_protocol::file_transfer::PUSH;
+use muster_protocol::commands::file_transfer::PUSH;
 use serde_json::{Value, json};
 
 use super::{place, upload};

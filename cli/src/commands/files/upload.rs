@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use indicatif::{ProgressBar, ProgressStyle};
-use muster_protocol::backoff::Delays;
-use muster_protocol::file_transfer::MAX_FILE_BYTES;
+use muster_protocol::commands::file_transfer::MAX_FILE_BYTES;
+use muster_protocol::program::backoff::Delays;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use ring::digest::{Context, SHA256};

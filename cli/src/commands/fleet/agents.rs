@@ -6,9 +6,9 @@ mod tags;
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
-use muster_protocol::backoff::Delays;
 use muster_protocol::identity::Fingerprint;
 use muster_protocol::parameter::ANY;
+use muster_protocol::program::backoff::Delays;
 use reqwest::Method;
 use serde_json::{Value, json};
 

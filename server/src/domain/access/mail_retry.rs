@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster_protocol::backoff::Delays;
+use muster_protocol::program::backoff::Delays;
 
 use crate::domain::time::Timestamp;
 

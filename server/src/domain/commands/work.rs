@@ -4,8 +4,8 @@
 //! Limits concern work and changes of agents, not reading. Targets of limits use ids and tags only,
 //! because hosts report everything else themselves.
 
-use muster_protocol::file_transfer::{PULL, PUSH};
-use muster_protocol::step::parts_of;
+use muster_protocol::commands::file_transfer::{PULL, PUSH};
+use muster_protocol::commands::step::parts_of;
 
 use crate::domain::access::keys::key_limits::KeyLimits;
 use crate::domain::access::keys::key_rights::KeyRights;
@@ -20,7 +20,7 @@ pub enum WorkKind<'a> {
     Question,
     Script(&'a str),
     AdHoc,
-    /// Several of both, by the [title](muster_protocol::step::title) of the steps. A rule about scripts or
+    /// Several of both, by the [title](muster_protocol::commands::step::title) of the steps. A rule about scripts or
     /// ad-hoc commands concerns it if it concerns one of them.
     Steps(&'a str),
     /// `restart`, `update`, `redeploy`, `shutdown`.

@@ -1,7 +1,7 @@
 //! `/api/approvals`
 
 use axum::extract::State;
-use muster_protocol::capsule::Capsule;
+use muster_protocol::commands::capsule::Capsule;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};

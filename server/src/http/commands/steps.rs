@@ -1,6 +1,6 @@
 //! Steps in bodies and views of jobs, schedules and executions.
 
-use muster_protocol::step::{OnFailure, StepResult, StepState};
+use muster_protocol::commands::step::{OnFailure, StepResult, StepState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;

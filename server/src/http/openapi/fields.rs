@@ -1,6 +1,13 @@
 //! Fields of bodies: bounds and patterns from the constants that the server checks, and the shapes of
 //! values that handlers read as JSON and check later.
 
+mod files;
+mod integrations;
+pub(super) mod library;
+mod schedules;
+mod steps;
+pub(super) mod texts;
+
 use std::sync::LazyLock;
 
 use muster_protocol::limits::{MAX_ARGV_WORDS, MAX_EXPIRES_IN_MS, MAX_TIMEOUT_MS};
@@ -8,9 +15,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator;
 
+use self::texts::word;
 use super::named_schemas;
 use super::shapes::{JOB_SCRIPT, SCRIPT, or_null, reference};
-use super::text_fields::word;
 use crate::domain::access::keys::key_limits::{MAX_FAN_OUT, MAX_KEY_SCRIPTS};
 use crate::domain::commands::approval::{MAX_APPROVAL_WAIT_MS, MAX_DECISION_CHARS};
 use crate::domain::commands::ladder::MAX_LADDER_STEPS;
@@ -284,12 +291,12 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
             (group, "healthy_for_ms", most(0, day)),
         ]);
     }
-    fields.extend(super::file_fields::all());
-    fields.extend(super::library_fields::all());
-    fields.extend(super::text_fields::all());
-    fields.extend(super::schedule_fields::all());
-    fields.extend(super::step_fields::all());
-    fields.extend(super::integration_fields::all());
+    fields.extend(files::all());
+    fields.extend(library::all());
+    fields.extend(texts::all());
+    fields.extend(schedules::all());
+    fields.extend(steps::all());
+    fields.extend(integrations::all());
     fields
 }
 

@@ -3,21 +3,15 @@
 mod completion;
 mod examples;
 mod fields;
-mod file_fields;
-mod integration_fields;
-mod library_fields;
 mod named_schemas;
 mod operations;
 mod pages;
 mod parameters;
 mod refusals;
-mod schedule_fields;
 mod scopes;
 mod shapes;
-mod step_fields;
 mod streams;
 mod successes;
-mod text_fields;
 
 use muster_protocol::schema;
 use serde_json::Value;

@@ -1,14 +1,14 @@
 //! Schemas that no type of the server has: names, amounts, and values that handlers read as JSON.
 
 use muster_protocol::CommandName;
+use muster_protocol::commands::step::MAX_STEPS;
 use muster_protocol::limits::{MAX_ARGV_WORDS, MAX_TIMEOUT_MS};
 use muster_protocol::parameter::{MAX_PARAMETERS, MAX_VALUE_BYTES};
-use muster_protocol::step::MAX_STEPS;
 use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator as _;
 
+use super::fields::texts::{calendar_entry, command_text};
 use super::shapes::{or_null, reference};
-use super::text_fields::{calendar_entry, command_text};
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::name::{MAX_NAME_CHARS, MAX_TAG_BYTES};

@@ -3,12 +3,12 @@
 use muster_protocol::limits::MAX_POLL_WAIT_MS;
 use serde_json::{Value, json};
 
+use super::fields::library::FOLDER;
 use super::fields::{TIMESTAMP, one_of_names};
-use super::library_fields::FOLDER;
-use muster_protocol::file_transfer::MAX_FILE_BYTES;
+use muster_protocol::commands::file_transfer::MAX_FILE_BYTES;
 
+use super::fields::texts::return_path;
 use super::shapes::{SCRIPT, VERSION, reference};
-use super::text_fields::return_path;
 use crate::domain::access::audit_actions::AUDIT_ACTIONS;
 use crate::domain::access::people::oidc_provider::MAX_PROVIDER_NAME;
 use crate::domain::access::principal::Scope;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use muster_protocol::step::title;
+use muster_protocol::commands::step::title;
 use serde_json::Value;
 
 use crate::domain::ids::{CommandId, JobId};

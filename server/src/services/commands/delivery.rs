@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use muster_protocol::CloseCode;
+use muster_protocol::commands::step::parts_of;
 use muster_protocol::library::{ScriptContent, TriggerCall};
-use muster_protocol::secret_parameters::SecretParameters;
-use muster_protocol::step::parts_of;
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 
 use super::secret_parameters::{OutgoingCommand, has_stdin};
 use crate::domain::commands::command_state::EndReason;

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use muster_protocol::file_transfer::{FileTransfer, PUSH};
+use muster_protocol::commands::file_transfer::{FileTransfer, PUSH};
+use muster_protocol::commands::step::MAX_STEP_CONTENT_BYTES;
 use muster_protocol::library::{
     LibraryReference, ParameterKind, ScriptContent, ScriptDocument, ScriptParameter,
 };
 use muster_protocol::manifest::ManifestMismatch;
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 use muster_protocol::parameter::{ParameterError, Parameters};
-use muster_protocol::secret_parameters::SecretParameters;
-use muster_protocol::step::MAX_STEP_CONTENT_BYTES;
 use serde_json::{Value, json};
 
 use super::preflight::Executable;

@@ -24,7 +24,7 @@ mod transient;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_protocol::command::Durability;
+use muster_protocol::commands::command::Durability;
 use serde_json::json;
 
 use self::approvals::of_work::add_approvals;

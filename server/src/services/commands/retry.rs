@@ -1,6 +1,6 @@
 //! Runs one command again, as a new command that names the one before.
 
-use muster_protocol::step::parts_of;
+use muster_protocol::commands::step::parts_of;
 use serde_json::{Map, Value};
 
 use super::preflight::OnMismatch;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use muster_protocol::frame::Command;
 use muster_protocol::library::{ScriptContent, TriggerCall};
-use muster_protocol::secret_parameters::SecretParameters;
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 use serde_json::Value;
 use zeroize::Zeroizing;
 

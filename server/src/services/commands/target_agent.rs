@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_protocol::CommandName;
-use muster_protocol::secret_parameters::{CAPABILITY, SecretParameters};
+use muster_protocol::parameter::secret_parameters::{CAPABILITY, SecretParameters};
 
 use super::Commands;
 use super::preflight::PreflightHost;

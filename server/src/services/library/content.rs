@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use muster_protocol::commands::step::parts_of;
 use muster_protocol::library::{
     LIBRARY_PREFIX, LibraryReference, ScriptContent, ScriptDocument, ScriptPin, sha256_hex,
 };
 use muster_protocol::package::{PackageDocument, PackagePin, PackageReference};
-use muster_protocol::step::parts_of;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};

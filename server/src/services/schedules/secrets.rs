@@ -1,6 +1,6 @@
 //! Secret parameters of a schedule: sealed in storage, and in the clear only in the request of a fire.
 
-use muster_protocol::secret_parameters::SecretParameters;
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 use serde_json::Value;
 use zeroize::Zeroizing;
 

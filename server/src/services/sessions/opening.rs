@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
+use muster_protocol::commands::{file_transfer, step};
 use muster_protocol::frame::{Registered, Registration, ServerFrame};
 use muster_protocol::identity::Challenge;
 use muster_protocol::limits::{DEFAULT_MAX_EXECUTIONS, MAX_EPOCH, MAX_MAX_EXECUTIONS};
+use muster_protocol::parameter::secret_parameters::CAPABILITY;
 use muster_protocol::release::Version;
-use muster_protocol::secret_parameters::CAPABILITY;
-use muster_protocol::{
-    CloseCode, CommandName, PROTOCOL_VERSION, file_transfer, library, package, step,
-};
+use muster_protocol::{CloseCode, CommandName, PROTOCOL_VERSION, library, package};
 use uuid::Uuid;
 
 use super::live::LiveSession;

@@ -4,8 +4,6 @@ mod backups;
 mod certificates;
 mod chaos;
 mod cli;
-mod cli_output;
-mod closed_pipes;
 mod contract;
 mod dashboard;
 mod databases;

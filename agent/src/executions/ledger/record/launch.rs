@@ -1,10 +1,10 @@
 //! What a shim starts.
 
-use muster_protocol::file_transfer::FileOperation;
+use muster_protocol::commands::file_transfer::FileOperation;
+use muster_protocol::commands::step::OnFailure;
 use muster_protocol::library::TriggerCall;
 use muster_protocol::package::ServiceSettings;
-use muster_protocol::secret_parameters::SecretDelivery;
-use muster_protocol::step::OnFailure;
+use muster_protocol::parameter::secret_parameters::SecretDelivery;
 use serde::{Deserialize, Serialize};
 
 /// What a shim starts, and its limits.

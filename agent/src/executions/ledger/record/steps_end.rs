@@ -1,7 +1,7 @@
 //! How an execution with steps ended, from the results of its steps.
 
+use muster_protocol::commands::step::{StepResult, StepState};
 use muster_protocol::frame::Outcome;
-use muster_protocol::step::{StepResult, StepState};
 
 use super::ExitRecord;
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use muster_protocol::backoff::Delays;
 use muster_protocol::frame::Outcome;
 use muster_protocol::package::{RestartPolicy, ServiceControl, ServiceState};
+use muster_protocol::program::backoff::Delays;
 use serde::{Deserialize, Serialize};
 
 /// Most time before the first restart.

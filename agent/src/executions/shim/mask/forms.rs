@@ -1,7 +1,7 @@
 //! The forms in which programs print a secret.
 
 use data_encoding::BASE64_NOPAD;
-use muster_protocol::secret_parameters::SecretParameters;
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 /// Shorter values are not masked: they occur everywhere, and masking them would reveal them.

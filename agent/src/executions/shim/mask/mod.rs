@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use aho_corasick::automaton::StateID;
-use muster_protocol::secret_parameters::SecretParameters;
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 
 use self::forms::Forms;
 pub use self::forms::MIN_SECRET_BYTES;

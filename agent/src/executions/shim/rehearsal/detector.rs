@@ -2,7 +2,7 @@
 
 use muster_protocol::frame::output::Stream;
 use muster_protocol::library::{LeakPlace, Rehearsal};
-use muster_protocol::secret_parameters::SecretParameters;
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 
 use crate::executions::shim::mask::{Masker, Masks, TooManySecrets};
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use muster_protocol::library::{LeakPlace, Rehearsal};
-use muster_protocol::secret_parameters::SecretParameters;
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 use uuid::Uuid;
 
 pub use self::detector::OutputWatch;

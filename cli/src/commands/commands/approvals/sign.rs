@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::HEXLOWER;
-use muster_protocol::capsule::{
+use muster_protocol::commands::capsule::{
     ApprovedCommand, CAPSULE_VERSION, Capsule, MAX_CAPSULE_LIFETIME_MS,
 };
 use muster_protocol::identity::Fingerprint;

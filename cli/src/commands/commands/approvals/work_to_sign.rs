@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use muster_protocol::capsule::data_sha256;
+use muster_protocol::commands::capsule::data_sha256;
 use muster_protocol::identity::{Fingerprint, SignedMessage};
 use serde_json::Value;
 use uuid::Uuid;

@@ -1,6 +1,6 @@
 //! Compares an execution and its output with what the agent signed. Pure.
 
-use muster_protocol::attestation::{
+use muster_protocol::commands::attestation::{
     Attestation, AttestedExecution, AttestedRun, parameters_message, words_message,
 };
 use muster_protocol::frame::ExecuteResult;
@@ -198,7 +198,7 @@ fn compare_output(evidence: &Evidence, signed: &AttestedExecution) -> Result<(),
 
 #[cfg(test)]
 mod tests {
-    use muster_protocol::attestation::ATTESTATION_VERSION;
+    use muster_protocol::commands::attestation::ATTESTATION_VERSION;
     use muster_protocol::frame::Outcome;
     use muster_protocol::identity::AgentKeyPair;
     use uuid::Uuid;

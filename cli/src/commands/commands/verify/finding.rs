@@ -1,6 +1,6 @@
 //! The differences between an execution and what its agent signed.
 
-use muster_protocol::attestation::AttestationError;
+use muster_protocol::commands::attestation::AttestationError;
 use muster_protocol::identity::Fingerprint;
 use serde_json::Value;
 

@@ -1,8 +1,8 @@
 //! Compares the steps of an execution, and their results, with what the agent signed. Pure.
 
-use muster_protocol::attestation::{AttestedRun, parameters_message, words_message};
+use muster_protocol::commands::attestation::{AttestedRun, parameters_message, words_message};
+use muster_protocol::commands::step::StepResult;
 use muster_protocol::parameter::Parameters;
-use muster_protocol::step::StepResult;
 use serde_json::{Value, json};
 
 use super::fields::{field, sha256};
@@ -89,8 +89,8 @@ pub fn compare_results(execution: &Value, signed: &[StepResult]) -> Result<(), F
 
 #[cfg(test)]
 mod tests {
-    use muster_protocol::attestation::AttestedStep;
-    use muster_protocol::step::StepState;
+    use muster_protocol::commands::attestation::AttestedStep;
+    use muster_protocol::commands::step::StepState;
 
     use super::*;
 

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use chrono::{SecondsFormat, Utc};
 use data_encoding::HEXLOWER;
+use muster_protocol::program::version::read_stamp;
 use muster_protocol::release::{
     FORMAT, MAX_DESCRIPTOR_BYTES, Platform, Program, ProgramFile, ReleaseDescriptor, SigningKey,
     Version,
 };
-use muster_protocol::version::read_stamp;
 use ring::digest::{SHA256, digest};
 
 use super::key_file::write_new;

@@ -2,7 +2,7 @@
 
 use chrono::Utc;
 use clap::ValueEnum;
-use muster_protocol::secret_parameters::SecretParameters;
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 use serde_json::{Map, Value, json};
 
 use super::job_options::JobOptions;

@@ -6,7 +6,7 @@
 
 use data_encoding::BASE64URL_NOPAD;
 use muster_protocol::identity::SignedMessage;
-use muster_protocol::secret::is_well_formed;
+use muster_protocol::parameter::secret::is_well_formed;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use uuid::Uuid;
 use zeroize::Zeroizing;

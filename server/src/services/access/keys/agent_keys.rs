@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use muster_protocol::secret::AGENT_KEY_PREFIX;
+use muster_protocol::parameter::secret::AGENT_KEY_PREFIX;
 use muster_protocol::{CloseCode, CommandName, Permissions};
 use serde_json::json;
 

@@ -4,7 +4,7 @@
 //! as good as the key. A change leaves a key within the key that created it, and narrows the keys that it
 //! created.
 
-use muster_protocol::secret::API_KEY_PREFIX;
+use muster_protocol::parameter::secret::API_KEY_PREFIX;
 use serde_json::json;
 
 use super::api_keys::{

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use muster_protocol::secret::API_KEY_PREFIX;
+use muster_protocol::parameter::secret::API_KEY_PREFIX;
 use serde_json::{Value, json};
 
 use super::key_cache::KeyCache;

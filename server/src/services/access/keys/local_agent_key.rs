@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use muster_protocol::Permissions;
-use muster_protocol::secret::{AGENT_KEY_PREFIX, is_well_formed};
+use muster_protocol::parameter::secret::{AGENT_KEY_PREFIX, is_well_formed};
 use serde_json::json;
 
 use super::agent_keys::AgentKeys;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use self::letter::MailContent;
 pub(in crate::services) use self::letter::{Letter, RESET_MS};
-use crate::adapters::smtp_client::{OutgoingMail, SmtpClient};
+use crate::adapters::smtp::client::{OutgoingMail, SmtpClient};
 use crate::domain::access::mail_retry::{MailOutcome, NextMail, plan_mail};
 use crate::domain::ids::{MailId, TenantId};
 use crate::domain::origin::Origin;

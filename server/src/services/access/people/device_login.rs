@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use governor::Quota;
-use muster_protocol::secret::is_well_formed;
+use muster_protocol::parameter::secret::is_well_formed;
 use serde_json::json;
 use zeroize::Zeroizing;
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use muster_protocol::secret::is_well_formed;
+use muster_protocol::parameter::secret::is_well_formed;
 
 use super::confirmation::{require_confirmed, require_session};
 use super::passwords::Passwords;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use muster_protocol::secret::is_well_formed;
+use muster_protocol::parameter::secret::is_well_formed;
 use serde_json::json;
 use zeroize::Zeroizing;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_protocol::secret::API_KEY_PREFIX;
+use muster_protocol::parameter::secret::API_KEY_PREFIX;
 use serde_json::json;
 use tokio::sync::Semaphore;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use muster_protocol::capsule::{Capsule, data_sha256};
+use muster_protocol::commands::capsule::{Capsule, data_sha256};
 use muster_protocol::identity::Fingerprint;
 use serde_json::Value;
 

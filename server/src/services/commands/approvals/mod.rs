@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use muster_protocol::CommandName;
-use muster_protocol::capsule::Capsule;
+use muster_protocol::commands::capsule::Capsule;
 use muster_protocol::identity::Fingerprint;
 use serde_json::json;
 

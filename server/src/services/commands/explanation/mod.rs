@@ -3,7 +3,7 @@
 
 mod operation;
 
-use muster_protocol::secret_parameters::SecretParameters;
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 
 use self::operation::{ExplainedOperation, read};
 use super::Commands;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use muster_protocol::CommandName;
 use muster_protocol::library::ScriptContent;
-use muster_protocol::secret_parameters::SecretParameters;
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 use serde_json::json;
 
 use super::plan::{InitialState, PlannedRollout};

@@ -14,13 +14,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_protocol::argv;
-use muster_protocol::file_transfer::{FileOperation, FileTransfer};
+use muster_protocol::commands::argv;
+use muster_protocol::commands::file_transfer::{FileOperation, FileTransfer};
 use muster_protocol::library::{self, LIBRARY_PREFIX, LibraryReference};
 use muster_protocol::manifest::{Manifest, ManifestMismatch, Script};
 use muster_protocol::package::{PACKAGE_PREFIX, PackageReference};
 use muster_protocol::parameter::Parameters;
-use muster_protocol::secret_parameters::SecretParameters;
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 use serde_json::json;
 use tokio::time::Instant;
 

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use muster_protocol::file_transfer::FileOperation;
+use muster_protocol::commands::file_transfer::FileOperation;
+use muster_protocol::commands::step::parts_of;
 use muster_protocol::library::LIBRARY_PREFIX;
 use muster_protocol::package::PACKAGE_PREFIX;
-use muster_protocol::step::parts_of;
 use serde_json::json;
 
 use super::{Preflight, ScriptEntry};

@@ -1,16 +1,18 @@
 //! The data of an `execute`: a script, an ad-hoc command, or steps of both.
 
-use muster_protocol::argv;
-use muster_protocol::file_transfer::{FILE_PREFIX, FileOperation, FileTransfer, MAX_FILE_BYTES};
+use muster_protocol::commands::argv;
+use muster_protocol::commands::file_transfer::{
+    FILE_PREFIX, FileOperation, FileTransfer, MAX_FILE_BYTES,
+};
+use muster_protocol::commands::stdin::Stdin;
+use muster_protocol::commands::step::{MAX_STEPS, MAX_TITLE_BYTES, OnFailure, is_step_name, title};
 use muster_protocol::library::{LIBRARY_PREFIX, LibraryReference};
 use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
 use muster_protocol::manifest::{ManifestMismatch, is_script_name};
 use muster_protocol::object::Object;
 use muster_protocol::package::{PACKAGE_PREFIX, PackageReference};
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 use muster_protocol::parameter::{self, Parameters};
-use muster_protocol::secret_parameters::SecretParameters;
-use muster_protocol::stdin::Stdin;
-use muster_protocol::step::{MAX_STEPS, MAX_TITLE_BYTES, OnFailure, is_step_name, title};
 use serde::Deserialize;
 use serde_json::Value;
 

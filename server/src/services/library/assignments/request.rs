@@ -3,8 +3,8 @@
 use muster_protocol::package::{
     MAX_ASSIGNED_DOCUMENT_BYTES, MAX_ASSIGNED_PARAMETERS_BYTES, PackageReference,
 };
+use muster_protocol::parameter::secret_parameters::SecretParameters;
 use muster_protocol::parameter::{self, Parameters};
-use muster_protocol::secret_parameters::SecretParameters;
 use serde_json::json;
 
 use super::{Assignments, script_name, target_of};

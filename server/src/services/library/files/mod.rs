@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use muster_protocol::commands::file_transfer::{MAX_FILE_BYTES, is_sha256};
 use muster_protocol::error_chain;
-use muster_protocol::file_transfer::{MAX_FILE_BYTES, is_sha256};
 use serde_json::json;
 use tokio::task::spawn_blocking;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use muster_protocol::file_transfer::MAX_FILE_BYTES;
+use muster_protocol::commands::file_transfer::MAX_FILE_BYTES;
 use tokio::task::spawn_blocking;
 
 use super::{FileLibrary, FileSnapshot, UNKNOWN, UNUSABLE, detail, refused, subject};

@@ -4,7 +4,7 @@ mod assignments;
 mod host;
 
 use bytes::Bytes;
-use muster_protocol::attestation::Attestation;
+use muster_protocol::commands::attestation::Attestation;
 use muster_protocol::frame::output::decode_frame;
 use muster_protocol::frame::{
     AgentFrame, DecodeError, ErrorCode, Outcome, Receipt, Registration, Response, ServerFrame,

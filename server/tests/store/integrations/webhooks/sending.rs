@@ -7,7 +7,7 @@ use std::time::Duration;
 use muster_server::adapters::package_files::PackageFiles;
 use muster_server::adapters::program_files::ProgramFiles;
 use muster_server::adapters::release_files::ReleaseFiles;
-use muster_server::adapters::smtp_client::SmtpClient;
+use muster_server::adapters::smtp::client::SmtpClient;
 use muster_server::adapters::uploaded_files::UploadedFiles;
 use muster_server::adapters::webhook_client::{WebhookClient, WebhookLimits};
 use muster_server::domain::ids::WebhookDeliveryId;

@@ -1,6 +1,6 @@
 //! What is checked of the examples of the OpenAPI document.
 
-use muster_protocol::attestation::Attestation;
+use muster_protocol::commands::attestation::Attestation;
 use muster_tests::{Fixture, repository, run_tool, test_tools};
 use serde_json::Value;
 

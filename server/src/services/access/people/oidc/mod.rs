@@ -19,7 +19,7 @@ use super::attempt_limiter::{AttemptLimiter, Refusal};
 use super::confirmation::require_confirmed;
 use super::session_start::{SessionStart, UNCONFIRMED};
 use super::sign_in::{SessionTokens, SignIn};
-use crate::adapters::oidc_client::OidcClient;
+use crate::adapters::oidc::client::OidcClient;
 use crate::domain::access::people::oidc_provider::{AuthorizationRequest, OidcClaims, ReturnPath};
 use crate::domain::ids::SessionId;
 use crate::domain::source::ClientSource;

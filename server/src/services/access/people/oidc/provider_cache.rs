@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use crate::adapters::oidc_client::{
+use crate::adapters::oidc::client::{
     CodeExchange, OidcClient, OidcError, ProviderDocument, read_client_secret,
 };
-use crate::adapters::oidc_token::{ExpectedToken, ProviderKeys, TokenError, verify};
+use crate::adapters::oidc::token::{ExpectedToken, ProviderKeys, TokenError, verify};
 use crate::domain::access::people::oidc_provider::{OidcClaims, OidcProvider};
 use crate::domain::time::Timestamp;
 use crate::services::error::ServiceError;

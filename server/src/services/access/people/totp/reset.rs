@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::adapters::smtp_client::SmtpClient;
+use crate::adapters::smtp::client::SmtpClient;
 use crate::domain::access::people::email::EmailAddress;
 use crate::domain::access::principal::ActorKind;
 use crate::domain::ids::PrincipalId;

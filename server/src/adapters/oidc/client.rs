@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-use super::webhook_client::{CheckingResolver, ClientError, read_authorities};
+use crate::adapters::webhook_client::{CheckingResolver, ClientError, read_authorities};
 use crate::domain::access::people::oidc_provider::OidcProvider;
 use crate::domain::outbound::{OutboundReach, OutboundUrl};
 

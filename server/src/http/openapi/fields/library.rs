@@ -8,7 +8,7 @@ use muster_protocol::limits::{MAX_CHOICES, MAX_DESCRIPTION_CHARS, MAX_TIMEOUT_MS
 use muster_protocol::parameter::{MAX_PARAMETERS, MAX_VALUE_BYTES};
 use serde_json::{Value, json};
 
-use super::shapes::{NAME, or_null, reference};
+use super::super::shapes::{NAME, or_null, reference};
 use crate::domain::library::rules::{
     MAX_FOLDER_BYTES, MAX_SCRIPT_DESCRIPTION_CHARS, MAX_VERSION_MESSAGE_CHARS,
 };
@@ -18,7 +18,7 @@ use crate::domain::name::MAX_TAGS;
 const INTERPRETER: &str =
     "^([A-Za-z0-9_][A-Za-z0-9._+-]*|(?!.*/\\.\\.(/|$))/([A-Za-z0-9._+/-]*[A-Za-z0-9._+-]))$";
 /// Parts with `/` between them.
-pub(super) const FOLDER: &str =
+pub(in crate::http::openapi) const FOLDER: &str =
     "^([A-Za-z0-9_-][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,127})*)?$";
 
 /// A package, and perhaps its version.

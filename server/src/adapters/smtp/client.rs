@@ -11,7 +11,7 @@ use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use muster_protocol::error_chain;
 use zeroize::Zeroizing;
 
-use super::smtp_settings::{InvalidSmtp, SmtpSettings, SmtpTls};
+use super::settings::{InvalidSmtp, SmtpSettings, SmtpTls};
 
 /// Connections to the mail server that stay open.
 const MAX_KEPT_CONNECTIONS: u32 = 4;

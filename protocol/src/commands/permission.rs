@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::CommandName;
+use crate::commands::command::CommandName;
 
 /// The commands that an agent key allows. Any other command is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

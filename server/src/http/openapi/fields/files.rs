@@ -1,9 +1,9 @@
 //! Fields of transferred files: bounds and patterns from the constants that the server checks.
 
-use muster_protocol::file_transfer::{MAX_FILE_BYTES, MAX_FILE_PATH_BYTES};
+use muster_protocol::commands::file_transfer::{MAX_FILE_BYTES, MAX_FILE_PATH_BYTES};
 use serde_json::{Value, json};
 
-use super::shapes::or_null;
+use super::super::shapes::or_null;
 use crate::services::library::files::MAX_FILE_NAME_CHARS;
 
 /// A full path whose parts are plain names.

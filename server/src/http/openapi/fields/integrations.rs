@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use strum::IntoEnumIterator as _;
 
-use super::shapes::{or_null, reference};
-use super::text_fields::email;
+use super::super::shapes::{or_null, reference};
+use super::texts::email;
 use crate::domain::integrations::event_type::EventType;
 use crate::domain::integrations::integration::{
     IntegrationKind, MAX_KEY_BYTES, MAX_OFFLINE_AFTER_MS, MAX_RECEIVERS,

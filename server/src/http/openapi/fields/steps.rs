@@ -1,12 +1,12 @@
 //! Fields of steps: bounds and patterns from the constants that the server checks.
 
+use muster_protocol::commands::step::{MAX_STEP_NAME_CHARS, MAX_STEPS};
 use muster_protocol::limits::{MAX_ARGV_WORDS, MAX_TIMEOUT_MS};
 use muster_protocol::parameter::MAX_PARAMETERS;
-use muster_protocol::step::{MAX_STEP_NAME_CHARS, MAX_STEPS};
 use serde_json::{Value, json};
 
-use super::shapes::{RUNNABLE_SCRIPT, or_null, reference};
-use super::text_fields::word;
+use super::super::shapes::{RUNNABLE_SCRIPT, or_null, reference};
+use super::texts::word;
 
 /// Schema, field, and what the field is.
 pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {

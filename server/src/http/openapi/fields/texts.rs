@@ -1,14 +1,14 @@
 //! Texts of requests: bounds and patterns from the constants that the server checks.
 
-use muster_protocol::capsule::MAX_CAPSULE_BYTES;
+use muster_protocol::commands::capsule::MAX_CAPSULE_BYTES;
+use muster_protocol::commands::stdin::MAX_STDIN_BYTES;
 use muster_protocol::library::MAX_SIGNATURE_BYTES;
 use muster_protocol::limits::{MAX_ARGV_BYTES, MAX_COMMAND_DATA_BYTES};
 use muster_protocol::parameter::MAX_VALUE_BYTES;
 use muster_protocol::release::MAX_DESCRIPTOR_BYTES;
-use muster_protocol::stdin::MAX_STDIN_BYTES;
 use serde_json::{Value, json};
 
-use super::shapes::{VERSION, or_null, reference};
+use super::super::shapes::{VERSION, or_null, reference};
 use crate::domain::access::people::email::MAX_EMAIL_BYTES;
 use crate::domain::access::people::passkey::MAX_PASSKEY_VALUE_BYTES;
 use crate::domain::access::people::password::{MAX_PASSWORD_BYTES, MIN_PASSWORD_CHARS};
@@ -56,12 +56,12 @@ const WORD: &str = r"^[^\x00]*$";
 const PARAMETER_NAME: &str = "^[A-Za-z_][A-Za-z0-9_]{0,127}$";
 
 /// A word of an ad-hoc command.
-pub(super) fn word() -> Value {
+pub(in crate::http::openapi) fn word() -> Value {
     json!({"type": "string", "maxLength": MAX_ARGV_BYTES, "pattern": WORD})
 }
 
 /// A text in the data of a command, which other commands than `execute` may use for anything.
-pub(super) fn command_text() -> Value {
+pub(in crate::http::openapi) fn command_text() -> Value {
     json!({"type": "string", "maxLength": MAX_COMMAND_DATA_BYTES})
 }
 
@@ -208,14 +208,14 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
 }
 
 /// Where a browser goes after single sign-on.
-pub(super) fn return_path(is_nullable: bool) -> Value {
+pub(in crate::http::openapi) fn return_path(is_nullable: bool) -> Value {
     let kind = if is_nullable { json!(["string", "null"]) } else { json!("string") };
     json!({"type": kind, "maxLength": 512, "pattern": RETURN_PATH})
 }
 
 /// The entry of a calendar: one schema for each of its three forms, because programs that generate
 /// clients ignore a choice between required fields.
-pub(super) fn calendar_entry() -> [(&'static str, Value); 4] {
+pub(in crate::http::openapi) fn calendar_entry() -> [(&'static str, Value); 4] {
     let timestamp = || reference("Timestamp");
     let dates = json!({"type": "array", "items": {"type": "string", "format": "date"},
         "minItems": 1, "maxItems": MAX_DATES,

@@ -1,5 +1,8 @@
 //! The `muster` command: what it stores and prints, and its exit codes.
 
+mod closed_pipes;
+mod output;
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use muster_tests::{Agent, AgentOptions, Cli, Fixture, JsonFields as _, Script, ended, eventually};

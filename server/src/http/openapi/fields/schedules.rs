@@ -3,8 +3,8 @@
 use muster_protocol::limits::{MAX_ARGV_WORDS, MAX_EXPIRES_IN_MS, MAX_TIMEOUT_MS};
 use serde_json::{Value, json};
 
-use super::shapes::{RUNNABLE_SCRIPT, or_null, reference};
-use super::text_fields::word;
+use super::super::shapes::{RUNNABLE_SCRIPT, or_null, reference};
+use super::texts::word;
 use crate::domain::integrations::alert::{MAX_HOLD_MS, MAX_THRESHOLD};
 use crate::domain::schedules::cron::MAX_CRON_CHARS;
 use crate::domain::schedules::fire::MAX_JITTER_MS;
