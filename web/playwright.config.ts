@@ -1,10 +1,10 @@
 import { defineConfig } from '@playwright/test';
 
-// tests/tests/end_to_end/operations/dashboard.rs starts the server and the agents, and then this.
+// tests/tests/end_to_end/operations/dashboard starts the server and the agents, and then this.
 export default defineConfig({
   testDir: 'tests',
   outputDir: process.env.MUSTER_RESULTS ?? 'test-results',
-  // The tests are one story of one server: each needs what the one before made.
+  // The specs of one run share a server: each may need what the one before made.
   workers: 1,
   fullyParallel: false,
   retries: 0,

@@ -3,10 +3,9 @@
 import { expect } from '@playwright/test';
 import { randomBytes } from 'node:crypto';
 import { packageOf } from './archive';
-import { checkScreen, checkScreens, FOUR_LOOKS, ids, LATER_EMAIL, signIn, test, violationsOf } from './story';
+import { checkScreen, checkScreens, FOUR_LOOKS, ids, signIn, test, violationsOf } from './story';
 
 test.describe.configure({ mode: 'serial' });
-test.use({ account: LATER_EMAIL });
 const archive = (name: string, buffer: Buffer) => ({ name, mimeType: 'application/zip', buffer });
 
 test('a package is uploaded with its progress, and the keyboard alone is enough', async ({ page }) => {

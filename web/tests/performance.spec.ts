@@ -1,10 +1,9 @@
 // Much of everything: 100 MB of output, and 10,000 agents. The figures are printed; what is checked is that the
 // page holds few elements, finds everything, and answers. It goes on with the server of the other specs.
 import { expect, type Page } from '@playwright/test';
-import { LATER_EMAIL, test } from './story';
+import { test } from './story';
 
 test.describe.configure({ mode: 'serial' });
-test.use({ account: LATER_EMAIL });
 
 /** Counts tasks that held the page for more than 50 ms from now on, and says what the longest was. */
 async function watchTasks(page: Page): Promise<() => Promise<string>> {

@@ -1,9 +1,8 @@
 // What a schedule sends and keeps, and alerts. It goes on with the server of the other specs, and leaves it as it was.
 import { expect, type Page } from '@playwright/test';
-import { ask, checkScreen, checkScreens, confirmed, ids, LATER_EMAIL, openScreen, PASSWORD, send, signIn, test, TWO_LOOKS } from './story';
+import { ask, checkScreen, checkScreens, confirmed, ids, openScreen, PASSWORD, send, signIn, test, TWO_LOOKS } from './story';
 
 test.describe.configure({ mode: 'serial' });
-test.use({ account: LATER_EMAIL });
 
 const screens: [name: string, path: string][] = [['alerts', '/settings/alerts'], ['alert-rule-new', '/settings/alerts/rules/new']];
 const SECRET = 'mot-de-passe-4711';

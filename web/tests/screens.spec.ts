@@ -2,11 +2,10 @@
 // person. It goes on with the server of the other specs.
 import { expect } from '@playwright/test';
 import { join } from 'node:path';
-import { checkScreens, codeAt, confirmed, ids, LATER_EMAIL, signIn, test, THREE_LOOKS, violationsOf } from './story';
+import { checkScreens, codeAt, confirmed, EMAIL, ids, signIn, test, THREE_LOOKS, violationsOf } from './story';
 
 const paths: [name: string, path: string][] = [];
 test.describe.configure({ mode: 'serial' });
-test.use({ account: LATER_EMAIL });
 
 test('a script is written, saved again, compared, rolled back and opened in the run dialog', async ({ page }) => {
   await page.goto('/library');
@@ -246,7 +245,7 @@ test('a second factor is set up, asked for at the sign-in, and disabled', async 
   await expect(page.getByText('10 recovery codes are left.')).toBeVisible();
 
   const visitor = await newVisitor();
-  await signIn(visitor, LATER_EMAIL);
+  await signIn(visitor, EMAIL);
   await visitor.getByLabel('Code').fill('000000');
   await visitor.getByRole('button', { name: 'Sign in', exact: true }).click();
   await expect(visitor.getByRole('alert')).toHaveText('The code is wrong, or was used before.');

@@ -2,10 +2,9 @@
 // the other specs, and leaves it as it was.
 import { expect } from '@playwright/test';
 import { serviceOf } from './archive';
-import { ask, checkScreen, checkScreens, LATER_EMAIL, send, test, TWO_LOOKS } from './story';
+import { ask, checkScreen, checkScreens, send, test, TWO_LOOKS } from './story';
 
 test.describe.configure({ mode: 'serial' });
-test.use({ account: LATER_EMAIL });
 
 const screens: [name: string, path: string][] = [['services', '/library/services'], ['service-new', '/library/assignments/new?kind=service&q=tag:web'], ['certificates-none', '/settings/certificates']];
 const here = (url: string): string => new URL(url).pathname + new URL(url).search;

@@ -2,10 +2,9 @@
 // server of the other specs, and leaves it as it was.
 import { expect } from '@playwright/test';
 import { taskOf } from './archive';
-import { checkScreen, checkScreens, ids, LATER_EMAIL, send, signIn, test, TWO_LOOKS } from './story';
+import { checkScreen, checkScreens, ids, send, signIn, test, TWO_LOOKS } from './story';
 
 test.describe.configure({ mode: 'serial' });
-test.use({ account: LATER_EMAIL });
 
 let windowsCalendar = '';
 const screens: [name: string, path: string][] = [['assignments', '/library/assignments'], ['assignment-new', '/library/assignments/new?package=package:greeting@1.0.0&q=tag:shop'], ['agent-assignments', '']];
