@@ -1,4 +1,4 @@
-//! `/api/commands`, and the types for sending commands to agents.
+//! `/api/commands`, and the requests that send a command to an agent.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -26,6 +26,8 @@ use crate::store::queries::{CommandFilter, CommandWithReport};
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
+        .routes(routes!(ping_agent))
+        .routes(routes!(command_agent))
         .routes(routes!(list_commands))
         .routes(routes!(get_command))
         .routes(routes!(cancel_command))
@@ -263,6 +265,38 @@ pub(in crate::http) fn answer(sent: SendResult) -> Response {
             (StatusCode::ACCEPTED, [(header::LOCATION, location)], view).into_response()
         }
     }
+}
+
+/// Ping an agent.
+#[utoipa::path(post, path = "/api/agents/{id}/ping", tag = "agents",
+    params(("id" = uuid::Uuid, Path)), request_body = PingBody,
+    responses((status = 200, body = CommandResponseView), (status = 409, body = Problem), (status = 504, body = Problem)))]
+async fn ping_agent(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(body): Body<PingBody>,
+) -> ApiResult<Response> {
+    let request = CommandBody::from(body).into_request(None);
+    let sent = state.services.commands.send(&caller, AgentId(id), request).await?;
+    Ok(answer(sent))
+}
+
+/// Send a command to an agent.
+#[utoipa::path(post, path = "/api/agents/{id}/command", tag = "agents",
+    params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = CommandBody,
+    responses((status = 200, body = CommandResponseView), (status = 202, body = CommandView), (status = 403, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem), (status = 504, body = Problem), (status = 429, body = Problem)))]
+async fn command_agent(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+    Body(body): Body<CommandBody>,
+) -> ApiResult<Response> {
+    let request = body.into_request(idempotency_key(&headers)?);
+    let sent = state.services.commands.send(&caller, AgentId(id), request).await?;
+    Ok(answer(sent))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -1,8 +1,7 @@
 //! `/api/agents`
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::http::StatusCode;
 use muster_protocol::identity::Fingerprint;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,8 +13,7 @@ use crate::domain::fleet::agent::{AgentLevel, MatchedBy, NameSource, Transport};
 use crate::domain::ids::{AgentId, AgentKeyId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
-use crate::http::commands::commands::{CommandBody, CommandResponseView, CommandView, PingBody};
-use crate::http::extract::{Body, Id, Params, idempotency_key, page, wait};
+use crate::http::extract::{Body, Id, Params, page, wait};
 use crate::http::fleet::agent_history::{self, TelemetrySampleView};
 use crate::http::fleet::scripts;
 use crate::http::problem::{ApiResult, Problem};
@@ -33,8 +31,6 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(adopt_agent))
         .merge(scripts::routes())
         .merge(agent_history::routes())
-        .routes(routes!(ping_agent))
-        .routes(routes!(command_agent))
 }
 
 /// The agent of one host.
@@ -301,36 +297,4 @@ async fn adopt_agent(
 ) -> ApiResult<axum::Json<AgentView>> {
     let agent = state.services.agents.adopt(&caller, AgentId(id), body.fingerprint).await?;
     Ok(axum::Json(agent.into()))
-}
-
-/// Ping an agent.
-#[utoipa::path(post, path = "/api/agents/{id}/ping", tag = "agents",
-    params(("id" = uuid::Uuid, Path)), request_body = PingBody,
-    responses((status = 200, body = CommandResponseView), (status = 409, body = Problem), (status = 504, body = Problem)))]
-async fn ping_agent(
-    State(state): State<AppState>,
-    caller: Caller,
-    Id(id): Id,
-    Body(body): Body<PingBody>,
-) -> ApiResult<Response> {
-    let request = CommandBody::from(body).into_request(None);
-    let sent = state.services.commands.send(&caller, AgentId(id), request).await?;
-    Ok(crate::http::commands::commands::answer(sent))
-}
-
-/// Send a command to an agent.
-#[utoipa::path(post, path = "/api/agents/{id}/command", tag = "agents",
-    params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = CommandBody,
-    responses((status = 200, body = CommandResponseView), (status = 202, body = CommandView), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 422, body = Problem), (status = 504, body = Problem), (status = 429, body = Problem)))]
-async fn command_agent(
-    State(state): State<AppState>,
-    caller: Caller,
-    Id(id): Id,
-    headers: HeaderMap,
-    Body(body): Body<CommandBody>,
-) -> ApiResult<Response> {
-    let request = body.into_request(idempotency_key(&headers)?);
-    let sent = state.services.commands.send(&caller, AgentId(id), request).await?;
-    Ok(crate::http::commands::commands::answer(sent))
 }
