@@ -74,9 +74,13 @@ impl RehearsalWatch {
         let folder = std::env::temp_dir().join(format!("muster-rehearsal-{command_id}"));
         // A shim that was killed before it started the script may have left it.
         let _ = fs::remove_dir_all(&folder);
-        for path in [folder.clone(), folder.join("work"), folder.join("tmp")] {
-            DirBuilder::new().mode(0o700).create(&path)?;
-        }
+        let private = |path: &Path| DirBuilder::new().mode(0o700).create(path);
+        private(&folder)?;
+        // Files get their times from a coarser clock than the system's: one that is written at once after the
+        // start would look older than it.
+        let started_at = fs::metadata(&folder)?.modified()?;
+        private(&folder.join("work"))?;
+        private(&folder.join("tmp"))?;
         if let Some(account) = account {
             // From the inside, so that the user can't put anything in the way before.
             for path in [folder.join("work"), folder.join("tmp"), folder.clone()] {
@@ -87,7 +91,7 @@ impl RehearsalWatch {
         let sampled = RefCell::new(Sampled { detectors, next_at: Instant::now(), report });
         let user = account.map(Account::user_id);
         let state = state.canonicalize()?;
-        Ok(Self { folder, state, user, started_at: SystemTime::now(), sampled })
+        Ok(Self { folder, state, user, started_at, sampled })
     }
 
     /// Where the script starts.

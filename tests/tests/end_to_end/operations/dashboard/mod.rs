@@ -83,19 +83,19 @@ async fn dashboard_is_sent_to_browsers_only_and_its_files_are_kept() {
 #[tokio::test]
 async fn people_set_up_run_watch_and_approve_in_a_browser() {
     built();
-    Story::new().await.tell(&PEOPLE).await;
+    Story::new().await.show(&PEOPLE).await;
 }
 
 #[tokio::test]
 async fn people_write_scripts_and_upload_packages_in_a_browser() {
     built();
-    Story::with_owner().await.tell(&LIBRARY).await;
+    Story::with_owner().await.show(&LIBRARY).await;
 }
 
 #[tokio::test]
 async fn people_schedule_work_and_watch_services_in_a_browser() {
     built();
-    Story::with_owner().await.tell(&WORK).await;
+    Story::with_owner().await.show(&WORK).await;
 }
 
 #[test]

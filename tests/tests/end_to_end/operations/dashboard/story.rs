@@ -175,7 +175,7 @@ impl Story {
     }
 
     /// Runs these specs in a browser, and does what they ask for.
-    pub(super) async fn tell(mut self, specs: &[&str]) {
+    pub(super) async fn show(mut self, specs: &[&str]) {
         let web = repository().join("web");
         let url = self.fixture.server.url().replace("127.0.0.1", "localhost");
         let folder = self.fixture.test_dir.path().to_owned();
