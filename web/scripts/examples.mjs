@@ -1,5 +1,6 @@
 // A fleet as a team has it: hosts, jobs of all kinds, schedules, scripts, packages, and what waits for a person.
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { eventually } from './site.mjs';
@@ -36,7 +37,7 @@ function certificates(agents) {
   const items = states.map((state, i) => ({ id: `01a20000-0000-7000-8000-00000000000${i}`, holder: 'agent', holder_id: agents[i], state, issued_at: at(lives[state][0]), renew_at: at(lives[state][1]), expires_at: at(lives[state][2]), revoked_at: state === 'revoked' ? at(-1) : null }));
   return async (page) => {
     await page.route('**/api/certificates?*', (route) => route.fulfill({ json: { items, next_cursor: null } }));
-    await page.route('**/api/certificates/status', (route) => route.fulfill({ json: { required_of: 'agents', is_issuing: true, valid_count: 3, due_count: 1, expiring_count: 1, expired_count: 1, revoked_count: 1 } }));
+    await page.route('**/api/certificates/status', (route) => route.fulfill({ json: { required_of: 'agents', is_issuing: true, authority: 'Muster authority', authority_expires_at: at(3_640), server_expires_at: at(71), server_renew_at: at(41), rollover: 'none', valid_count: 3, due_count: 1, expiring_count: 1, expired_count: 1, revoked_count: 1 } }));
   };
 }
 
@@ -52,7 +53,7 @@ export async function fill(site, folder) {
   const owner = await site.setUp();
   const goOn = join(folder, 'go_on');
   const ids = new Map();
-  for (const [name, tags] of HOSTS) ids.set(name, await site.agent(name, { tags, scripts: scriptsOf(name, goOn), policy: { allow: name === 'cache-1' ? 'manifest' : 'library' } }));
+  for (const [name, tags] of HOSTS) ids.set(name, await site.agent(name, { tags, scripts: scriptsOf(name, goOn), policy: { allow: name === 'cache-1' ? 'manifest' : 'library', ...(name.startsWith('web') ? { files: { write: [join(folder, name, 'app')], read: [join(folder, name, 'app')] } } : {}) } }));
   const call = (method, path, body, token = owner) => site.call(method, path, body, token);
   const run = (body, token) => call('POST', '/api/jobs', body, token);
   const ended = (job) => eventually(`job ${job.id} ends`, async () => ENDED.includes((await call('GET', `/api/jobs/${job.id}`)).state));
@@ -70,6 +71,15 @@ export async function fill(site, folder) {
     const archive = execFileSync('tar', ['--zstd', '--sort=name', '--owner=0', '--group=0', '-cf', '-', 'muster.toml', 'bin'], { cwd: pack });
     await call('POST', '/api/packages', archive);
   }
+
+  // A file that is pushed to hosts whose policy lists the folder, and one that another host does not give.
+  mkdirSync(join(folder, 'web-1', 'app'));
+  const conf = Buffer.from('listen 8080;\nworkers 4;\n');
+  const sha256 = createHash('sha256').update(conf).digest('hex');
+  const file = await call('POST', '/api/files', { name: 'app.conf', sha256, bytes: conf.length });
+  await call('PUT', `/api/files/${file.id}/content?offset_bytes=0`, conf);
+  await ended(await run({ target: { ids: [ids.get('web-1')] }, script: 'file:push', file: { path: join(folder, 'web-1', 'app', 'app.conf'), sha256, mode: '0640' } }));
+  await ended(await run({ target: { ids: [ids.get('web-1'), ids.get('db-1')] }, script: 'file:pull', file: { path: join(folder, 'web-1', 'app', 'app.conf') } }));
 
   // A package that hosts run by themselves; one of them allows no packages of the server.
   writeFileSync(join(pack, 'muster.toml'), 'name = "rotate-logs"\nversion = "2.0.1"\nkind = "task"\nexecutor = "sh"\nentry = "bin/run.sh"\n\n[schedule]\ncron = "15 3 * * *"\ntime_zone = "Europe/Berlin"\n\n[[parameters]]\nname = "KEEP_DAYS"\nhelp = "How many days are kept"\n');
@@ -139,6 +149,10 @@ export async function fill(site, folder) {
     ['agent-services', `/fleet/${ids.get('web-1')}?tab=services`, text('edge proxy')],
     ['service-package', '/library/packages/proxy', text('Assignments of this version')],
     ['certificates', '/settings/certificates', text('Who needs a certificate'), certificates([...ids.values()])],
+    ['files', '/library/files', text('app.conf')],
+    ['agent-files', `/fleet/${ids.get('web-1')}?tab=files`, text('app.conf')],
+    ['run-file', `/run?${new URLSearchParams({ q: 'tag:web', mode: 'file', file: 'push', path: '/srv/app/app.conf', sha256, permissions: '0640' })}`, text('is uploaded')],
+    ['pulled', `/executions/${(await call('GET', '/api/executions?script=file:pull&state=succeeded')).items[0].id}`, text('Download the file')],
     ['library', '/library', text('disk-report')],
     ['package', '/library/packages/backup', text('Description in muster.toml')],
     ['assignments', '/library/assignments', text('log rotation')],

@@ -5699,6 +5699,7 @@ export interface components {
              * @description Bytes of standard input.
              */
             stdin_bytes?: number | null;
+            file?: components["schemas"]["FileTransferBody"] | null;
             /** @description Its steps, with their results once the agent has reported. */
             steps?: components["schemas"]["StepView"][];
             /** Format: int64 */

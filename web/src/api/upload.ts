@@ -3,6 +3,7 @@ import { api } from './client';
 import { ApiProblem, type ProblemBody, unreachable } from './problem';
 
 interface Upload {
+  method?: 'POST' | 'PUT';
   path: string;
   file: Blob;
   onProgress: (sentBytes: number) => void;
@@ -16,11 +17,11 @@ export async function upload<T>(request: Upload): Promise<T> {
   return send<T>(request);
 }
 
-function send<T>({ path, file, onProgress, signal }: Upload): Promise<T> {
+function send<T>({ method = 'POST', path, file, onProgress, signal }: Upload): Promise<T> {
   return new Promise((resolve, reject) => {
     const sender = new XMLHttpRequest();
     const cancel = (): void => sender.abort();
-    sender.open('POST', path);
+    sender.open(method, path);
     sender.setRequestHeader('content-type', 'application/octet-stream');
     sender.upload.onprogress = (event) => onProgress(event.loaded);
     sender.onload = () => {

@@ -13,8 +13,8 @@ export const jobExecutionsQuery = (id: string) => ({
 });
 
 /** What an execution, a job or a schedule runs, in one line. */
-export const titleOf = (item: { script?: string | null; argv?: string[] | null; steps?: readonly Pick<Schemas['StepBody'], 'name' | 'script' | 'argv'>[] | null }): string =>
-  item.steps?.length ? item.steps.map(titleOfStep).join(' → ') : (item.script ?? item.argv?.join(' ') ?? '–');
+export const titleOf = (item: { script?: string | null; argv?: string[] | null; file?: Pick<Schemas['FileTransferBody'], 'path'> | null | undefined; steps?: readonly Pick<Schemas['StepBody'], 'name' | 'script' | 'argv'>[] | null }): string =>
+  item.file ? `${item.script} ${item.file.path}` : item.steps?.length ? item.steps.map(titleOfStep).join(' → ') : (item.script ?? item.argv?.join(' ') ?? '–');
 
 /** Without TLS to another host, browsers offer no `randomUUID`. */
 export function idempotencyKey(): string {

@@ -1,4 +1,7 @@
 /** Every text of the dashboard. Other languages have the type of this one, so that none is forgotten. */
+import { filesEn } from './files';
+import { rolloverEn } from './rollover';
+
 const n = (value: number): string => new Intl.NumberFormat('en').format(value);
 const agents = (count: number): string => (count === 1 ? '1 agent' : `${n(count)} agents`);
 
@@ -114,7 +117,7 @@ export const en = {
   },
   agent: {
     title: 'Agent',
-    tabs: { facts: 'Facts', executions: 'Executions', scripts: 'Scripts', services: 'Services', assignments: 'Assignments', events: 'Events' },
+    tabs: { facts: 'Facts', executions: 'Executions', scripts: 'Scripts', services: 'Services', assignments: 'Assignments', files: 'Files', events: 'Events' },
     running: (count: number) => `${n(count)} running`,
     lastSeen: 'last seen',
     ping: 'Ping',
@@ -174,7 +177,7 @@ export const en = {
     input: 'Standard input', inputModes: { none: 'None', text: 'Text', file: 'File' }, inputText: 'Text of the input', inputFile: 'File of the input', inputSize: (size: string) => `${size} of at most 256 KiB.`, inputHint: 'Sent as it is, and not shown again. For secrets, use secret parameters.', inputBefore: (size: string) => `The work before had ${size} of standard input, which is not shown again: give it again.`,
     inputNotHere: 'Scripts and packages of the server read no standard input.', inputNotAllowed: 'The hosts do not let this script read standard input ("stdin": true in the manifest).', tooLarge: 'The input is too large: at most 256 KiB.', tooLargeForAll: 'The input of all agents together is too large: at most 64 MiB.',
     willRun: (what: string, count: number) => `Runs ${what} on ${agents(count)}.`,
-    inWaves: (size: string, failures: string) => `In waves of ${size}${failures ? `; halts after more than ${failures} failures` : ''}.`,
+    inWaves: (size: string, failures: string) => `In waves of ${size}${failures === '0' ? '; halts after the first failure' : failures ? `; halts after more than ${failures} ${failures === '1' ? 'failure' : 'failures'}` : ''}.`,
     offlineWait: (count: number) => `${n(count)} offline ${count === 1 ? 'agent runs it when it is' : 'agents run it when they are'} back in time.`,
     offlineLast: (count: number) => `${n(count)} offline ${count === 1 ? 'agent comes' : 'agents come'} in the last wave.`,
     offlineSkip: (count: number) => `${n(count)} offline ${count === 1 ? 'agent is' : 'agents are'} left out.`, offlineFail: (count: number) => `The server refuses all of it, because ${n(count)} ${count === 1 ? 'agent is' : 'agents are'} offline.`,
@@ -288,6 +291,8 @@ export const en = {
     editorHint: 'Ctrl+S saves, Ctrl+F finds. Tab indents; Escape and then Tab leaves the editor.', deleteTitle: 'Delete this script?', deleteText: 'Its versions go with it, and executions that wait end. The history keeps what ran.', ofLibrary: 'Library', ofHosts: 'Scripts of the hosts',
     scripts: 'Scripts', uses: 'What runs it', useKinds: { schedule: 'Schedule', hook: 'Hook', assignment: 'Assignment', service: 'Service' }, forceText: 'Change or delete these first. If you delete the script all the same, they fail from then on.', beforeMain: 'Before it runs', hasTrigger: 'It has a trigger', triggerPython: 'The script has the functions trigger(data) and main(data). In each call of a schedule, main runs if trigger returns a true value.', triggerOther: 'In each call of a schedule, the script runs with MUSTER_PART=trigger first. If it writes “run” into the file MUSTER_DECISION_FILE, it runs again with MUSTER_PART=main.', requirements: 'Packages (requirements.txt)', requirementsHint: 'One on each line, best with its version. The host installs them before the first run. At most 16 KiB.',
   },
+  files: filesEn,
+  rollover: rolloverEn,
   packages: {
     title: 'Packages', none: 'No packages yet', noneHint: 'A package is an archive with a program and its files. Hosts download, check and unpack it for each run.', search: 'Search names', noMatch: 'No package matches', gone: 'There is no such version of the package.', showNewest: 'Show the newest version',
     upload: 'Upload a package', uploadVersion: 'Upload a version', uploadTitle: 'Upload a package', uploadHint: 'A zip or tar.zst archive with a muster.toml, which names the package and its version. The command line packs a folder:', archive: 'Archive', archiveHint: 'Choose a file, or drop it here. At most 256 MiB.', chooseArchive: 'Choose an archive.', tooLarge: 'The archive is larger than 256 MiB.', uploadButton: 'Upload', progress: 'Uploaded', sent: (sent: string, all: string) => `${sent} of ${all} sent.`, checking: 'Sent. The server checks the archive.',

@@ -39,6 +39,7 @@ const ENTRIES: Entry[] = [
   ['/library/assignments/:id', 'library', () => import('../library/assignments/Assignment.svelte')],
   ['/library/services', 'library', () => import('../library/services/Services.svelte')],
   ['/library/services/:id', 'library', () => import('../library/services/Service.svelte')],
+  ['/library/files', 'library', () => import('../library/files/Files.svelte')],
   ['/library/:id/edit', 'library', () => import('../library/ScriptForm.svelte')],
   ['/library/:id', 'library', () => import('../library/Script.svelte')],
   ['/approvals', 'approvals', () => import('../commands/approvals/Approvals.svelte')],

@@ -2,6 +2,7 @@
 import type { Schemas } from '../../api/client';
 import { remember } from '../../fleet/selection';
 import { expressionOf } from '../../fleet/target';
+import { draftOf, transferQuery } from '../../library/files/transfer';
 import { draftsOf, stepsOf } from '../steps/steps';
 import { join } from './argv';
 import { type RetryDraft, retryDraftOf } from './options';
@@ -10,6 +11,7 @@ export interface Work {
   script?: string | null | undefined;
   argv?: string[] | null | undefined;
   steps?: Schemas['RequestedStep'][] | undefined;
+  file?: Schemas['FileTransferBody'] | null | undefined;
   parameters?: unknown;
   target: Schemas['TargetSpec'];
   rollout?: Schemas['RolloutSpec'] | null | undefined;
@@ -25,7 +27,10 @@ const isKept = (target: Schemas['TargetSpec']): boolean => (target.ids?.length ?
 
 export function againAt(work: Work): string {
   const query = new URLSearchParams(isKept(work.target) ? { selection: 'kept' } : { q: expressionOf(work.target) });
-  if (work.steps?.length) {
+  if (work.file) {
+    query.set('mode', 'file');
+    for (const [name, value] of Object.entries(transferQuery(draftOf(work.script ?? '', work.file)))) if (value) query.set(name, value);
+  } else if (work.steps?.length) {
     query.set('mode', 'steps');
     query.set('steps', JSON.stringify(stepsOf(draftsOf(work.steps))));
   } else if (work.argv?.length) {

@@ -1,19 +1,6 @@
-/// <reference types="vite/client" />
+import { startWorker } from '../../api/worker';
 import type { OutputLines } from './output';
 import type { FromSearch, ToSearch } from './search.worker';
-import address from './search.worker?worker&url';
-
-// The policy of the page wants a reason for each address that runs as a script: this one, and no other.
-interface Policies {
-  createPolicy: (name: string, rules: { createScriptURL: (url: string) => string }) => { createScriptURL: (url: string) => string };
-}
-const policies = (globalThis as { trustedTypes?: Policies }).trustedTypes;
-const policy = policies?.createPolicy('muster-worker', {
-  createScriptURL: (url) => {
-    if (url !== address) throw new TypeError(url);
-    return url;
-  },
-});
 
 /** Lines that are sent in one message, so that no frame waits long. */
 const STEP = 20_000;
@@ -81,7 +68,7 @@ export class Search {
     return low;
   }
   #start(): Worker {
-    const worker = new Worker((policy?.createScriptURL(address) ?? address) as string, { type: 'module' });
+    const worker = startWorker('search');
     worker.addEventListener('message', ({ data }: MessageEvent<FromSearch>) => {
       if (data.id !== this.#id) return;
       this.hits = data.hits;

@@ -11,6 +11,7 @@ use crate::domain::commands::records::ReportRecord;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, CommandId, JobId, PrincipalId};
 use crate::domain::time::Timestamp;
+use crate::http::commands::jobs::FileTransferBody;
 use crate::http::commands::steps::StepView;
 use crate::http::views::{stdin_bytes, stored_json};
 use crate::services::commands::Execution;
@@ -44,6 +45,10 @@ pub(in crate::http) struct ExecutionView {
     secret_names: Option<Vec<String>>,
     /// Bytes of standard input.
     stdin_bytes: Option<u64>,
+    /// The file that it transfers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<FileTransferBody>)]
+    file: Option<Value>,
     state: CommandState,
     /// Why it has not ended, what happens next and when, and what a person can do; `null` once it has
     /// ended.
@@ -187,9 +192,11 @@ impl From<Execution> for ExecutionView {
         let data = stored_json(&row.data);
         let stdin_bytes = stdin_bytes(&data);
         let steps = StepView::all(&data, reported_steps.as_ref());
-        let (parameters, argv) = match data {
-            Value::Object(mut data) => (data.remove("parameters"), data.remove("argv")),
-            _ => (None, None),
+        let (parameters, argv, file) = match data {
+            Value::Object(mut data) => {
+                (data.remove("parameters"), data.remove("argv"), data.remove("file"))
+            }
+            _ => (None, None, None),
         };
         Self {
             id: row.id,
@@ -203,6 +210,7 @@ impl From<Execution> for ExecutionView {
             parameters: parameters.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
             secret_names,
             stdin_bytes,
+            file,
             state: row.state,
             explanation,
             wave: row.wave,

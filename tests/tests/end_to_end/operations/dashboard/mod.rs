@@ -17,7 +17,9 @@ const PAGE: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
 /// The specs of each browser. Each browser has a server of its own, so that they run beside each other.
 const PEOPLE: [&str; 6] =
     ["dashboard", "history", "manage", "passkeys", "second-factor", "run-options"];
-const LIBRARY: [&str; 3] = ["packages", "screens", "tasks-and-retries"];
+const LIBRARY: [&str; 4] = ["files", "packages", "screens", "tasks-and-retries"];
+/// On a server that ends TLS itself.
+const TLS: [&str; 1] = ["authority"];
 const WORK: [&str; 3] = ["performance", "schedules-and-alerts", "steps-and-services"];
 
 async fn get(fixture: &Fixture, path: &str, accept: &str) -> Response {
@@ -98,12 +100,18 @@ async fn people_schedule_work_and_watch_services_in_a_browser() {
     Story::with_owner().await.show(&WORK).await;
 }
 
+#[tokio::test]
+async fn people_see_the_rollover_of_the_authority_in_a_browser() {
+    built();
+    Story::issuing().await.tell(&TLS).await;
+}
+
 #[test]
 fn every_spec_of_the_dashboard_is_run_by_one_test() {
     let specs = fs::read_dir(repository().join("web/tests")).expect("the specs");
     let specs = specs.map(|entry| entry.expect("an entry").file_name());
     let specs = specs.filter_map(|name| Some(name.to_str()?.strip_suffix(".spec.ts")?.to_owned()));
-    let run: Vec<&str> = [&PEOPLE[..], &LIBRARY, &WORK].concat();
+    let run: Vec<&str> = [&PEOPLE[..], &LIBRARY, &WORK, &TLS].concat();
     assert_eq!(run.len(), run.iter().collect::<BTreeSet<_>>().len(), "a spec is run twice");
     let run: BTreeSet<String> = run.into_iter().map(str::to_owned).collect();
     assert_eq!(specs.collect::<BTreeSet<_>>(), run);

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_tests::{
-    ALL, Agent, AgentOptions, Api, Fixture, JsonFields as _, PASSWORD, Process, Script,
-    ServerOptions, eventually, free_port, repository, within,
+    ALL, Agent, AgentOptions, Api, Database, Fixture, JsonFields as _, PASSWORD, Process, Script,
+    ServerOptions, TestDir, eventually, free_port, repository, within,
 };
 use serde_json::{Value, json};
 
@@ -81,6 +81,22 @@ impl Story {
         story
     }
 
+    /// A server that issues its own certificate, with one agent that trusts it. There is no owner yet.
+    pub(super) async fn issuing() -> Self {
+        let test_dir = TestDir::new();
+        let options = ServerOptions::issuing(&test_dir).with("MUSTER_HEARTBEAT_INTERVAL_MS", 1_000);
+        let fixture = Fixture::on(test_dir, Database::Sqlite, options).await;
+        let authority = fixture.test_dir.folder("authorities").join("old.pem");
+        fs::copy(fixture.server.data_dir().join("ca.pem"), &authority).expect("copy the authority");
+        let options = AgentOptions::with_scripts([Script::new("hello", "echo hello")]);
+        let options = AgentOptions { name: "first".to_owned(), ..options };
+        let (first, _) = fixture.agent(options.with("MUSTER_CA_FILE", authority.display())).await;
+        let control = fixture.test_dir.folder("control");
+        let setup_token = fs::read_to_string(fixture.server.data_dir().join("setup_token"));
+        let setup_token = setup_token.expect("the token").trim().to_owned();
+        Self { fixture, control, agents: Vec::new(), first: Some(first), setup_token }
+    }
+
     /// The requests of a person who has just signed in.
     async fn person(&self, email: &str) -> Api {
         let api = self.fixture.api.with_key("");
@@ -130,6 +146,18 @@ impl Story {
                 let first = self.first.as_ref().expect("the first agent was started");
                 first.write_policy(r#"{"allow": "library"}"#);
             }
+            "announce_authority" | "switch_authority" | "retire_authority" => {
+                self.step_rollover(what.trim_end_matches("_authority")).await;
+            }
+            // The host lets the server write and read files in one folder, whose path is in a file.
+            "allow_files" => {
+                let folder = self.fixture.test_dir.folder("files");
+                let files = json!({"write": [&folder], "read": [&folder], "max_mode": "0640"});
+                let first = self.first.as_ref().expect("the first agent was started");
+                first.write_policy(&json!({"allow": "library", "files": files}).to_string());
+                let path = folder.display().to_string();
+                fs::write(self.control.join("files_folder"), path).expect("write the path");
+            }
             "make_examples" => self.make_examples().await,
             "read_log" => {
                 let log = self.fixture.server.log();
@@ -137,6 +165,19 @@ impl Story {
             }
             _ => {}
         }
+    }
+
+    /// Takes a step as soon as it strands no agent.
+    async fn step_rollover(&self, action: &str) {
+        let (api, path) = (&self.fixture.api, "/api/certificates/rollover");
+        if action != "announce" {
+            eventually("the agent has stored the next authority", async || {
+                let view = api.get(path).await.expect(200);
+                (view["confirmed_count"] == 1).then_some(())
+            })
+            .await;
+        }
+        api.post(path, json!({"action": action})).await.expect(200);
     }
 
     /// One of everything that a screen shows, and its ids.
@@ -200,7 +241,7 @@ impl Story {
         args.extend(specs.iter().map(String::as_str));
         let mut browser = Process::start("browser", &program, &args, environment, &folder);
 
-        const ASKED: [&str; 9] = [
+        const ASKED: [&str; 13] = [
             "start_agent",
             "kill_server",
             "start_server",
@@ -208,6 +249,10 @@ impl Story {
             "stop_agent",
             "resume_agent",
             "allow_library",
+            "allow_files",
+            "announce_authority",
+            "switch_authority",
+            "retire_authority",
             "make_examples",
             "read_log",
         ];
