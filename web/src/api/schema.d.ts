@@ -5668,6 +5668,7 @@ export interface components {
              *     ended.
              */
             explanation?: string | null;
+            file?: components["schemas"]["FileTransferBody"] | null;
             finished_at?: components["schemas"]["Timestamp"] | null;
             id: components["schemas"]["CommandId"];
             /** @description Its rollout still holds it, or it waits for an approval. */
@@ -5699,7 +5700,6 @@ export interface components {
              * @description Bytes of standard input.
              */
             stdin_bytes?: number | null;
-            file?: components["schemas"]["FileTransferBody"] | null;
             /** @description Its steps, with their results once the agent has reported. */
             steps?: components["schemas"]["StepView"][];
             /** Format: int64 */

@@ -1,5 +1,10 @@
 /** Texts of files and transfers. */
+const n = (count: number, locale: string): string => new Intl.NumberFormat(locale).format(count);
+const on = (count: number): string => (count === 1 ? '1 agent' : `${n(count, 'en')} agents`);
+const auf = (count: number): string => (count === 1 ? '1 Agent' : `${n(count, 'de')} Agenten`);
+
 export const filesEn = {
+  will: { push: (path: string, count: number) => `Writes ${path} on ${on(count)}.`, pull: (path: string, count: number) => `Reads ${path} of ${on(count)}.` },
   title: 'Files', one: 'File', direction: 'Direction', kinds: { push: 'Push to hosts', pull: 'Pull from hosts' }, verbs: { push: 'Push', pull: 'Pull' }, pushButton: 'Push a file', pullButton: 'Pull a file',
   kindHints: { push: 'Writes one file on each host, whole or not at all.', pull: 'Reads one file of each host. Its content is stored as the output of the execution.' }, policyHint: 'Hosts allow transfers only in the folders that their policy lists.',
   upload: 'Upload a file', uploadHint: 'It is sent to the server at once, and kept for 7 days after its last use. At most 1 GiB.', tooLarge: 'The file is larger than 1 GiB.', stored: 'Or one that is uploaded already', phases: { idle: '', hashing: 'Computing the SHA-256.', sending: 'Uploading.', waiting: 'Interrupted. The upload continues by itself.' },
@@ -14,6 +19,7 @@ export const filesEn = {
 };
 
 export const filesDe: typeof filesEn = {
+  will: { push: (path, count) => `Schreibt ${path} auf ${auf(count)}.`, pull: (path, count) => `Liest ${path} von ${auf(count)}.` },
   title: 'Dateien', one: 'Datei', direction: 'Richtung', kinds: { push: 'An Hosts senden', pull: 'Von Hosts holen' }, verbs: { push: 'Senden', pull: 'Holen' }, pushButton: 'Datei senden', pullButton: 'Datei holen',
   kindHints: { push: 'Schreibt auf jedem Host eine Datei, ganz oder gar nicht.', pull: 'Liest eine Datei jedes Hosts. Ihr Inhalt wird als Ausgabe der Ausführung gespeichert.' }, policyHint: 'Hosts erlauben Dateien nur in den Ordnern, die ihre Richtlinie nennt.',
   upload: 'Datei hochladen', uploadHint: 'Sie wird sofort an den Server gesendet und 7 Tage nach ihrer letzten Benutzung behalten. Höchstens 1 GiB.', tooLarge: 'Die Datei ist größer als 1 GiB.', stored: 'Oder eine, die schon hochgeladen ist', phases: { idle: '', hashing: 'Der SHA-256 wird berechnet.', sending: 'Wird hochgeladen.', waiting: 'Unterbrochen. Es geht von selbst weiter.' },
