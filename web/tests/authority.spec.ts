@@ -7,6 +7,7 @@ test.use({ account: null });
 
 test('the page says how far the rollover of the authority is, and what the next step is', async ({ page }) => {
   await page.goto(`/set-up#token=${process.env.MUSTER_SETUP_TOKEN}`);
+  await expect(page.getByLabel('Your name')).toBeFocused();
   for (const text of ['Ada', EMAIL, PASSWORD]) {
     await page.keyboard.type(text);
     await page.keyboard.press(text === PASSWORD ? 'Enter' : 'Tab');
