@@ -103,7 +103,7 @@ async fn people_schedule_work_and_watch_services_in_a_browser() {
 #[tokio::test]
 async fn people_see_the_rollover_of_the_authority_in_a_browser() {
     built();
-    Story::issuing().await.tell(&TLS).await;
+    Story::issuing().await.show(&TLS).await;
 }
 
 #[test]
