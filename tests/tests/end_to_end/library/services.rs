@@ -363,10 +363,15 @@ async fn a_service_has_one_process_through_kills_and_a_reboot() {
     })
     .await;
     assert_eq!(shown["last_outcome"], "lost", "{shown}");
-    let page = fixture.api.get("/api/executions?trigger=service").await.expect(200);
-    let mut states: Vec<&str> = page.list("items").iter().map(|run| run.text("state")).collect();
-    states.sort_unstable();
-    assert_eq!(states, ["lost", "lost", "running"]);
+    // Results of runs arrive after the state of the service.
+    eventually_shown("two runs are lost and one goes on", async || {
+        let page = fixture.api.get("/api/executions?trigger=service").await.expect(200);
+        let runs = page.list("items").iter();
+        let mut states: Vec<_> = runs.map(|run| run.text("state").to_owned()).collect();
+        states.sort_unstable();
+        if states == ["lost", "lost", "running"] { Ok(()) } else { Err(states) }
+    })
+    .await;
     remove(&fixture, &agent, &id).await;
 }
 

@@ -188,3 +188,27 @@ fn name_of(arguments: &[u8]) -> String {
     let name = program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     String::from_utf8_lossy(name).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_written_right_after_the_start_is_found() {
+        let state = tempfile::tempdir().expect("a folder");
+        let mut secrets = SecretParameters::default();
+        secrets.insert("A".into(), "dummy-0123456789".into());
+        // Once may go well by chance: the clock of files advances every few milliseconds.
+        for _ in 0..10 {
+            let id = Uuid::now_v7();
+            let watch = RehearsalWatch::start((id, state.path()), &secrets, None).expect("folders");
+            let left = PathBuf::from(format!("/tmp/muster-test-{id}"));
+            fs::write(&left, "dummy-0123456789").expect("written");
+            let report = watch.finish(None);
+            fs::remove_file(&left).expect("it is there");
+            let left = left.display().to_string();
+            let mut places = report.leaks.into_iter().filter_map(|leak| leak.detail);
+            assert!(places.any(|place| place == left), "{left} was not found");
+        }
+    }
+}
