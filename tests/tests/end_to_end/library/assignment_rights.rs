@@ -118,7 +118,7 @@ async fn a_rule_that_is_made_later_holds_agents_that_join(fixture: Fixture) {
 }
 
 async fn a_service_of_another_is_stopped_only_by_who_controls_work(fixture: Fixture) {
-    let (_host, id) = agent(&fixture, "one").await;
+    let (host, id) = agent(&fixture, "one").await;
     upload(&fixture, "service").await;
     let created = fixture.api.post("/api/assignments", everywhere()).await.expect(201);
     let path = format!("/api/assignments/{}", created.id());
@@ -145,4 +145,7 @@ async fn a_service_of_another_is_stopped_only_by_who_controls_work(fixture: Fixt
     let start = format!("/api/services/{}/start", created.id());
     let refused = fixture.api.post(&start, json!({})).await.expect_problem(403, "approval_needed");
     assert!(refused.text("detail").contains("the rule `ticks`"), "{refused}");
+    // A service outlives its agent, so the agent has to end it first.
+    fixture.api.delete(&path).await.expect(204);
+    eventually("nothing of it runs", async || host.shim_ids().is_empty().then_some(())).await;
 }
