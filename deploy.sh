@@ -526,6 +526,10 @@ fetch_authority() {
             reason=$(sed -n 's/^curl: ([0-9]*) //p' "$staging/curl" | tail -n 1 | cut -c 1-160)
             case $code in
             90) refuse_key ;;
+            35)
+                ! is_plain_answer "$reason" || refuse_plain_answer
+                die "failed to download the certificate authority of $web: $reason"
+                ;;
             22) die "$web has no certificate authority of its own: omit --pin" ;;
             *) die "failed to download the certificate authority of $web: $reason" ;;
             esac
@@ -602,7 +606,10 @@ download_with_curl() {
         ;;
     23) die "no space is left in $program to store the download" ;;
     28) die "$web does not answer: check the address, the firewall and HTTPS_PROXY" ;;
-    35 | 51 | 58 | 60) die "the certificate of $web is not trusted: provide the certificate of its authority with --ca FILE ($reason)" ;;
+    35 | 51 | 58 | 60)
+        ! is_plain_answer "$reason" || refuse_plain_answer
+        die "the certificate of $web is not trusted: provide the certificate of its authority with --ca FILE ($reason)"
+        ;;
     56)
         case $reason in
         *CONNECT* | *proxy*) die "the proxy refused the connection to $web ($reason): check user and password in HTTPS_PROXY" ;;
@@ -632,8 +639,19 @@ download_with_wget() {
     fi
     [ $code != 0 ] || return 0
     ! grep -q 404 "$staging/wget" || return 1
+    ! is_plain_answer "$(cat "$staging/wget")" || refuse_plain_answer
     die "failed to download $web$1: $(tail -n 1 "$staging/wget" | cut -c 1-200)"
 }
+
+# is_plain_answer REASON: what the libraries of curl and wget say about a server that does not answer in TLS.
+is_plain_answer() {
+    case $1 in
+    *'wrong version number'* | *'unexpected TLS packet'* | *'packet length too long'* | *'http request'* | *'record layer failure'*) return 0 ;;
+    esac
+    return 1
+}
+
+refuse_plain_answer() { die "$web does not answer in TLS: this server speaks plain http; use http:// and --insecure on a network that you trust, or give the server a certificate"; }
 
 refuse_redirect() { die "$web redirects to another address: use that address for --server"; }
 

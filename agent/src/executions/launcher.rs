@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::environment;
-use crate::executions::ledger::record::{CancelRecord, HolderRecord};
+use crate::executions::ledger::record::{CancelRecord, CancelledBy, HolderRecord};
 use crate::fault;
 use crate::platform::{self, ProcessStat};
 use crate::storage::layout::ExecutionDir;
@@ -58,11 +58,16 @@ pub fn shim_program() -> PathBuf {
 ///
 /// # Errors
 /// The system's error; the request may then not survive a crash.
-pub fn ask_to_cancel(execution: &ExecutionDir, grace_ms: u64) -> Result<(), StorageError> {
+pub fn ask_to_cancel(
+    execution: &ExecutionDir,
+    grace_ms: u64,
+    by: CancelledBy,
+) -> Result<(), StorageError> {
     if !execution.cancel().exists() {
         // The file is written first: a shim that does not listen yet checks it before it starts
         // anything.
-        storage::replace_synced(&execution.cancel(), &storage::seal(&CancelRecord { grace_ms }))?;
+        let record = CancelRecord { grace_ms, by };
+        storage::replace_synced(&execution.cancel(), &storage::seal(&record))?;
     }
     match platform::open_control(&execution.control(), false) {
         Ok(mut control) => {
@@ -73,6 +78,12 @@ pub fn ask_to_cancel(execution: &ExecutionDir, grace_ms: u64) -> Result<(), Stor
         }
     }
     Ok(())
+}
+
+/// Who wants an execution to end; the server if nobody does.
+pub fn cancelled_by(execution: &ExecutionDir) -> CancelledBy {
+    let asked: Option<CancelRecord> = storage::read_sealed(&execution.cancel()).ok().flatten();
+    asked.map_or(CancelledBy::default(), |record| record.by)
 }
 
 /// The process that holds an execution's lock, as recorded by the holder; `None` for a moment after

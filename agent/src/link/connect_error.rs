@@ -49,6 +49,8 @@ pub enum ConnectError {
     ProxySilent { proxy: String, seconds: u64 },
     #[error(transparent)]
     Socks(#[from] SocksError),
+    #[error("{host} does not answer in TLS: this server speaks plain http")]
+    PlainHttp { host: String },
     #[error("the certificate of {host} was issued by an authority that this host does not trust")]
     UnknownIssuer { host: String },
     #[error("the certificate is not valid for {host}, only for {names}")]
@@ -104,6 +106,9 @@ impl ConnectError {
                 "check that it is a proxy of the kind that its address says, and that it can connect to the server"
             }
             Self::Socks(error) => error.hint(),
+            Self::PlainHttp { .. } => {
+                "use http:// or ws:// in MUSTER_SERVER_URL on a network that you trust, or give the server a certificate"
+            }
             Self::UnknownIssuer { .. } => {
                 "set MUSTER_CA_FILE or --ca-file to the authority's certificate, or configure the server to send its whole chain"
             }
@@ -128,14 +133,21 @@ impl ConnectError {
         }
     }
 
-    /// The reason that a certificate was refused for, if that is the error.
+    /// The known reason of a failed handshake: what was answered, or why a certificate was refused.
     pub(super) fn from_tls(error: &rustls::Error, host: &str) -> Option<Self> {
         use rustls::CertificateError::{
             BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
             NotValidYet, NotValidYetContext, UnknownIssuer,
         };
-        let rustls::Error::InvalidCertificate(reason) = error else { return None };
         let host = host.to_owned();
+        let reason = match error {
+            rustls::Error::InvalidCertificate(reason) => reason,
+            // The answer does not begin as a record of TLS does.
+            rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+                return Some(Self::PlainHttp { host });
+            }
+            _ => return None,
+        };
         let now = || instant(Utc::now().timestamp().unsigned_abs());
         Some(match reason {
             // An authority with the same name and another key: it was renewed.

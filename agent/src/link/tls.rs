@@ -82,7 +82,7 @@ impl TlsSetup {
     /// Performs the TLS handshake; the certificate must be valid for `host`.
     ///
     /// # Errors
-    /// [`LinkError::Blocked`] if the certificate is refused, [`LinkError::Broken`] otherwise.
+    /// [`LinkError::Blocked`] if the certificate is refused or the answer is no TLS, [`LinkError::Broken`] otherwise.
     pub async fn tls_handshake<S: Socket>(
         &self,
         host: &str,

@@ -9,7 +9,7 @@ use muster_protocol::limits::CANCEL_GRACE_MS;
 use super::InspectError;
 use super::open_executions::{OpenExecution, open_executions};
 use crate::executions;
-use crate::executions::ledger::record::StartedRecord;
+use crate::executions::ledger::record::{CancelledBy, StartedRecord};
 use crate::storage::layout::StateDir;
 use crate::storage::{self, StorageError};
 
@@ -54,7 +54,7 @@ pub fn end_executions(
     let mut open = open_executions(state)?;
     let deadline = Instant::now() + patience;
     for execution in &open {
-        executions::ask_to_cancel(&execution.dir, CANCEL_GRACE_MS)
+        executions::ask_to_cancel(&execution.dir, CANCEL_GRACE_MS, CancelledBy::HostOwner)
             .map_err(EndExecutionsError::Ask)?;
     }
     let mut outcome = EndedExecutions::default();

@@ -28,6 +28,7 @@ const MAX_ATTEMPTS: usize = 5;
 const PAGE_SIZE: usize = 200;
 /// The code of a refusal of an access token that has expired.
 const EXPIRED: &str = "expired_access_token";
+const PLAIN_HTTP: &str = "it does not answer in TLS: this server speaks plain http, so use http:// on a network that you trust, or give the server a certificate";
 const TIMED_OUT: &str = "the server did not answer in time";
 
 /// A client of one server with one API key.
@@ -260,10 +261,33 @@ pub fn delay_after(error: &CliError, delays: &mut Delays) -> Duration {
 fn connection(route: &str, error: &reqwest::Error) -> CliError {
     let cause = match std::error::Error::source(error) {
         _ if error.is_timeout() => TIMED_OUT.to_owned(),
+        Some(source) if is_plain_http(source) => PLAIN_HTTP.to_owned(),
         Some(source) => error_chain(source),
         None => "the request failed".to_owned(),
     };
     CliError::Connection { server: route.to_owned(), cause }
+}
+
+/// True if the answer to a TLS handshake did not begin as a record of TLS does.
+fn is_plain_http(error: &(dyn std::error::Error + 'static)) -> bool {
+    let expected = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // An I/O error leaves out the error that it wraps when it is asked for its source.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = match wrapped {
+            Some(wrapped) => wrapped.downcast_ref::<rustls::Error>(),
+            None => error.downcast_ref::<rustls::Error>(),
+        };
+        if tls == Some(&expected) {
+            return true;
+        }
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 #[cfg(test)]

@@ -113,6 +113,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::executions::ledger::record::CancelledBy;
     use crate::executions::ledger::{KnownState, cancelled};
     use crate::storage::layout::StateDir;
 
@@ -130,7 +131,7 @@ mod tests {
         let (mut ledger, _) = Ledger::open(&state).expect("opened");
         let ids: Vec<_> = (1..=6u128).map(|number| Uuid::from_u128(7 - number)).collect();
         for (age, id) in ids.iter().enumerate() {
-            ledger.settle(cancelled(*id));
+            ledger.settle(cancelled(*id, CancelledBy::Server));
             date(&state.execution(*id).settled(), age);
         }
         ledger.receipt(ids[2]);
@@ -154,7 +155,7 @@ mod tests {
         let (mut ledger, _) = Ledger::open(&state).expect("opened");
         let ids: Vec<_> = (1..=5).map(Uuid::from_u128).collect();
         for (age, id) in ids.iter().enumerate() {
-            ledger.settle(cancelled(*id));
+            ledger.settle(cancelled(*id, CancelledBy::Server));
             ledger.receipt(*id);
             date(&state.settled_record(*id), age);
         }

@@ -29,7 +29,7 @@ use crate::storage::{self, StorageError};
 pub use entry::{Entry, Head, KnownState, NewCommand, Phase};
 pub use files::read_settlement;
 pub use limits::command_limit;
-use record::{CommandRecord, Settlement, refusal};
+use record::{CancelledBy, CommandRecord, Settlement, refusal};
 use recovery::{RecoveryAction, StartWindow};
 
 /// Number of receipted executions whose folders are removed together.
@@ -381,9 +381,9 @@ pub fn window(start_by: Option<&BootInstant>) -> StartWindow {
 }
 
 /// The response to a command that was cancelled before it started.
-pub fn cancelled(command_id: Uuid) -> Response {
-    let text = "the command was cancelled before it started".to_owned();
-    refusal(command_id, Outcome::Cancelled, "cancelled", text)
+pub fn cancelled(command_id: Uuid, by: CancelledBy) -> Response {
+    let (code, text) = by.not_started();
+    refusal(command_id, Outcome::Cancelled, code, text.to_owned())
 }
 
 /// The response to a command that did not start in time.

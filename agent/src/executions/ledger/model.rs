@@ -9,7 +9,7 @@ use muster_protocol::parameter::Parameters;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::record::{ExecutionEnd, ExitRecord, Launch, ParameterRecord, Settlement, refusal};
+use super::record::{CancelledBy, ExecutionEnd, ExitRecord, Launch, ParameterRecord, Settlement, refusal};
 use super::recovery::RecoveryAction;
 use super::{KnownState, Ledger, NewCommand, Phase, cancelled};
 use crate::platform::FileLock;
@@ -126,6 +126,7 @@ fn exit(code: i32) -> Settlement {
         ending: ExecutionEnd::Ended,
         is_timed_out,
         is_cancelled,
+        cancelled_by: CancelledBy::Server,
         is_unhealthy: false,
         result,
         run: None,
@@ -160,7 +161,7 @@ impl World {
             ModelStep::AcceptInVain(number) => self.accept_in_vain(*number),
             ModelStep::Cancel(number) => {
                 if matches!(self.model.get(number), None | Some(State::Accepted)) {
-                    self.ledger.settle(cancelled(id(*number)));
+                    self.ledger.settle(cancelled(id(*number), CancelledBy::Server));
                     self.model.insert(*number, State::Settled(Outcome::Cancelled));
                 }
             }

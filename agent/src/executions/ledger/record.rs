@@ -1,6 +1,7 @@
 //! The records of one command. Shims read and write them too, possibly of the previous version, so
 //! fields are only added, and only as optional ones.
 
+mod cancellation;
 mod launch;
 mod steps_end;
 
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+pub use self::cancellation::{CancelRecord, CancelledBy};
 pub use self::launch::{FileLaunch, Launch, LibraryLaunch, PackageLaunch, StepLaunch};
 use crate::platform::BootInstant;
 
@@ -118,13 +120,6 @@ pub struct HolderRecord {
     pub shim_start_ticks: u64,
 }
 
-/// A request that a shim ends its run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CancelRecord {
-    /// Time between TERM and KILL.
-    pub grace_ms: u64,
-}
-
 /// The final result of a command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -144,6 +139,9 @@ pub struct ExitRecord {
     pub is_timed_out: bool,
     #[serde(default)]
     pub is_cancelled: bool,
+    /// Who cancelled it, before or after its start.
+    #[serde(default)]
+    pub cancelled_by: CancelledBy,
     /// A service was ended because its checks failed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_unhealthy: bool,
@@ -257,11 +255,10 @@ impl ExitRecord {
             ExecutionEnd::NotSpawned { message } => {
                 (Outcome::Failed, Some("not_started"), Some(message.clone()))
             }
-            ExecutionEnd::NeverStarted => (
-                Outcome::Cancelled,
-                Some("cancelled"),
-                Some("the command was cancelled before it started".to_owned()),
-            ),
+            ExecutionEnd::NeverStarted => {
+                let (code, text) = self.cancelled_by.not_started();
+                (Outcome::Cancelled, Some(code), Some(text.to_owned()))
+            }
             ExecutionEnd::Ended => self.ended(),
         };
         let has_run = matches!(self.ending, ExecutionEnd::Ended);
@@ -287,8 +284,8 @@ impl ExitRecord {
             return (Outcome::TimedOut, Some("timed_out"), Some(text));
         }
         if self.is_cancelled {
-            let text = format!("{subject} was ended because the command was cancelled");
-            return (Outcome::Cancelled, Some("cancelled"), Some(text));
+            let (code, ended) = self.cancelled_by.ended();
+            return (Outcome::Cancelled, Some(code), Some(format!("{subject} was {ended}")));
         }
         if self.is_unhealthy {
             let text = "the checks of the service failed, so it was ended".to_owned();

@@ -27,6 +27,7 @@ pub use self::assignments::{
 use self::preparation::Preparations;
 use crate::executions::environments;
 use crate::executions::launcher;
+use crate::executions::ledger::record::CancelledBy;
 use crate::executions::ledger::recovery::StartWindow;
 use crate::executions::ledger::{self, KnownState, Ledger, NewCommand, Phase};
 use crate::executions::notifier::NotificationSocket;
@@ -150,7 +151,7 @@ impl ExecutionManager {
     pub fn reset(&mut self) -> Result<(), ExecutionManagerError> {
         Ledger::check_set_aside(&self.state)?;
         for command_id in self.shims.keys() {
-            let _ = launcher::ask_to_cancel(&self.state.execution(*command_id), 0);
+            let _ = launcher::ask_to_cancel(&self.state.execution(*command_id), 0, CancelledBy::Server);
         }
         self.tasks.abort_all();
         let packages = self.preparations.end_all();
@@ -227,10 +228,10 @@ impl ExecutionManager {
     /// Cancels a command in any phase. An unknown id is marked so that it never starts.
     pub fn cancel(&mut self, command_id: Uuid, grace_ms: u64) {
         match self.ledger.known(command_id) {
-            KnownState::Never => self.settle(ledger::cancelled(command_id)),
+            KnownState::Never => self.settle(ledger::cancelled(command_id, CancelledBy::Server)),
             KnownState::Open(Phase::Waiting) => {
                 self.preparations.end(command_id);
-                if !self.settle_unstarted(ledger::cancelled(command_id)) {
+                if !self.settle_unstarted(ledger::cancelled(command_id, CancelledBy::Server)) {
                     self.ask_to_cancel(command_id, grace_ms);
                 }
             }
@@ -240,7 +241,7 @@ impl ExecutionManager {
     }
 
     fn ask_to_cancel(&self, command_id: Uuid, grace_ms: u64) {
-        if let Err(error) = launcher::ask_to_cancel(&self.state.execution(command_id), grace_ms) {
+        if let Err(error) = launcher::ask_to_cancel(&self.state.execution(command_id), grace_ms, CancelledBy::Server) {
             let error = &error as &dyn std::error::Error;
             tracing::error!(%command_id, error, "failed to write a cancellation");
         }

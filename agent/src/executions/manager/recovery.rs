@@ -6,6 +6,7 @@ use muster_protocol::frame::{Outcome, Response};
 use uuid::Uuid;
 
 use super::{ExecutionEvent, ExecutionManager, TaskEvent};
+use crate::executions::launcher;
 use crate::executions::ledger;
 use crate::executions::ledger::record::{StartedRecord, refusal, result_data};
 use crate::executions::ledger::recovery::RecoveryAction;
@@ -68,7 +69,8 @@ impl ExecutionManager {
                 self.events.push_back(ExecutionEvent::Settled(command_id));
             }
             RecoveryAction::Cancel => {
-                if !self.settle_unstarted(ledger::cancelled(command_id)) {
+                let by = launcher::cancelled_by(&self.state.execution(command_id));
+                if !self.settle_unstarted(ledger::cancelled(command_id, by)) {
                     return;
                 }
             }

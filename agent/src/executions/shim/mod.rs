@@ -36,8 +36,9 @@ use self::mask::Masks;
 use self::recorder::{Recorder, RecorderLimits};
 use self::rehearsal::{OutputWatch, RehearsalError, RehearsalWatch};
 use self::verify::ScriptRefusal;
+use crate::executions::launcher;
 use crate::executions::ledger::record::{
-    CommandRecord, ExecutionEnd, ExitRecord, HolderRecord, Launch, ParameterRecord, Settlement,
+    CancelledBy, CommandRecord, ExecutionEnd, ExitRecord, HolderRecord, Launch, ParameterRecord, Settlement,
     StartedRecord,
 };
 use crate::executions::notifier::Notifier;
@@ -151,7 +152,10 @@ fn run_execution(dir: ExecutionDir, log: Log) -> Result<(), ShimError> {
         limits: None,
         rehearsal: None,
     };
-    let ended = execution.execute();
+    let mut ended = execution.execute();
+    if let Ok(exit) = &mut ended {
+        exit.cancelled_by = launcher::cancelled_by(&execution.dir);
+    }
     if let Some(group) = execution.group.take() {
         group.remove();
     }
@@ -367,6 +371,7 @@ fn exit_without_run(ending: ExecutionEnd) -> ExitRecord {
         ending,
         is_timed_out: false,
         is_cancelled: false,
+        cancelled_by: CancelledBy::Server,
         is_unhealthy: false,
         result,
         run: None,

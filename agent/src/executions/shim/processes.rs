@@ -19,7 +19,7 @@ use super::supervise::{self, ChildEnd, program_of};
 use super::{Execution, ShimError, exit_without_run, verify};
 use crate::executions::environments::{Environment, EnvironmentError, PackageKind, Prepared};
 use crate::executions::ledger::record::{
-    ExecutionEnd, ExitRecord, FailedPart, Launch, ParameterRecord,
+    CancelledBy, ExecutionEnd, ExitRecord, FailedPart, Launch, ParameterRecord,
 };
 use crate::executions::program::Program;
 use crate::executions::secret_files;
@@ -138,6 +138,7 @@ pub fn run_alone(
         ending: ExecutionEnd::Ended,
         is_timed_out: end.is_timed_out,
         is_cancelled: end.is_cancelled,
+        cancelled_by: CancelledBy::Server,
         is_unhealthy: end.is_unhealthy,
         result,
         run: None,

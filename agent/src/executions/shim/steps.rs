@@ -16,7 +16,7 @@ use super::processes::{self, Run, RunEnd, millis};
 use super::supervise::ChildEnd;
 use super::{Execution, ShimError, unix_now_ms};
 use crate::executions::ledger::record::{
-    ExecutionEnd, ExitRecord, ParameterRecord, StepLaunch, bounded_to,
+    CancelledBy, ExecutionEnd, ExitRecord, ParameterRecord, StepLaunch, bounded_to,
 };
 use crate::executions::secret_files;
 use crate::platform::Account;
@@ -79,6 +79,7 @@ pub fn run(
         ending: ExecutionEnd::Ended,
         is_timed_out,
         is_cancelled,
+        cancelled_by: CancelledBy::Server,
         is_unhealthy: false,
         result,
         run: None,

@@ -162,6 +162,11 @@ async fn unreachable_server_is_one_failure_and_the_other_checks_are_skipped() {
     assert!(brief.starts_with(&format!("websocket: {sentence}; HTTP fails too: ")), "{brief}");
     assert!(brief.ends_with("check that the address is that of a Muster server\n"), "{brief}");
 
+    let secure = fixture.server.url().replace("http:", "https:");
+    let brief = Doctor::new(&fixture.test_dir, &secure, &key).brief().await;
+    let sentence = "tls: 127.0.0.1 does not answer in TLS: this server speaks plain http; use http://";
+    assert!(brief.starts_with(sentence), "{brief}");
+
     let brief = Doctor::new(&fixture.test_dir, "wss://muster.invalid", &key).brief().await;
     let sentence = "dns: failed to resolve the name muster.invalid of the server";
     assert!(brief.starts_with(sentence), "{brief}");

@@ -96,7 +96,10 @@ async fn status_changes_from_connected_to_disconnected_to_stopped() {
     assert_eq!(end_executions(&state, "30").await.expect(0), format!("ended {run} (wait)\n"));
     assert_eq!(status(&state).await.1["executions"], json!([]));
     agent.resume();
-    assert_eq!(fixture.api.finished(&run).await["state"], "cancelled");
+    let ended = fixture.api.finished(&run).await;
+    assert_eq!(ended["state"], "cancelled");
+    assert_eq!(ended["error_code"], "ended_by_host_owner");
+    assert_eq!(ended["error"], "the script was ended on the host by its owner");
     assert_eq!(fixture.api.output(&run).await, b"begun\n");
 }
 
@@ -155,6 +158,7 @@ async fn ending_executions_beside_a_running_agent_reports_them_at_once() {
     for run in &runs {
         let command = fixture.api.finished(run).await;
         assert_eq!(command["state"], "cancelled", "{command}");
+        assert_eq!(command["error_code"], "ended_by_host_owner", "{command}");
     }
     assert!(fixture.test_dir.processes(agent.state_dir(), "sleep 600").is_empty());
 }

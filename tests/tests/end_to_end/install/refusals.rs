@@ -40,6 +40,7 @@ async fn invalid_installation_is_refused_in_one_line_and_leaves_no_files() {
         (with_key("--server muster.example"), "https:// or wss://"),
         (with_key("--server https://muster.invalid"), "can't be resolved"),
         (with_key("--server http://127.0.0.1:1"), "can't be reached"),
+        (with_key(&format!("--server {}", url.replace("http:", "https:"))), "speaks plain http"),
         (with_key(&format!("--server {url}/nothing")), "check the address"),
         (with_key("--allow everything"), "manifest, library or shell"),
         (

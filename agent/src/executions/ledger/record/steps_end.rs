@@ -23,8 +23,8 @@ pub(super) fn ended(exit: &ExitRecord) -> (Outcome, Option<&'static str>, Option
         return (Outcome::TimedOut, Some("timed_out"), Some(text));
     }
     if exit.is_cancelled {
-        let text = format!("the steps were ended because the command was cancelled{skipped}");
-        return (Outcome::Cancelled, Some("cancelled"), Some(text));
+        let (code, ended) = exit.cancelled_by.ended();
+        return (Outcome::Cancelled, Some(code), Some(format!("the steps were {ended}{skipped}")));
     }
     let Some((number, step)) = first else { return (Outcome::Succeeded, None, None) };
     let how = match (step.state, step.exit_code, step.signal, &step.error) {

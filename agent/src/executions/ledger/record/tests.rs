@@ -10,7 +10,8 @@ proptest! {
         let exit = ExitRecord {
             ending: ExecutionEnd::refused("script_missing", &message),
             is_timed_out: false,
-            is_cancelled: false,
+            is_cancelled: true,
+            cancelled_by: CancelledBy::HostOwner,
             is_unhealthy: false,
             result: ExecuteResult {
                 exit_code: Some(i32::MIN), signal: Some(i32::MIN), duration_ms: u64::MAX,

@@ -44,6 +44,10 @@ async fn login_is_stored_for_its_owner_only_and_a_wrong_key_is_not_stored() {
     let mode = std::fs::metadata(&kept).expect("the context").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(cli.run(&["agents", "--json"]).await.json()["items"], json!([]));
+    let secure = ["login", "--server", &url.replace("http:", "https:")];
+    let refused = cli.run_with_input(&secure, fixture.api.key()).await;
+    refused.expect(3);
+    assert!(refused.stderr.contains("this server speaks plain http"), "{}", refused.stderr);
     // The key belongs to the server that it was stored for.
     cli.run(&["agents", "--server", "http://127.0.0.1:1"]).await.expect(2);
     fixture.server.stop();
