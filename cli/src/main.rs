@@ -31,6 +31,7 @@ mod api {
 
 /// What users type: times, amounts, expressions, names, secrets.
 mod input {
+    pub mod expiry;
     pub mod expressions;
     pub mod file_parameters;
     pub mod id_prefix;
@@ -93,6 +94,7 @@ mod commands {
         pub mod job_progress;
         pub mod jobs;
         pub mod logs;
+        pub mod on_mismatch;
         pub mod output_groups;
         pub mod raw_command;
         pub mod rollout_options;

@@ -223,7 +223,7 @@ impl Session {
                 format!("\"{typed}\" is not an id of a {noun}; see `muster {collection}`");
             return Err(CliError::Usage(message));
         };
-        id_prefix::find(noun, &prefix, &self.starting_with(collection, &prefix).await?)
+        id_prefix::find(noun, &prefix, &self.starting_with(collection, &prefix).await?, sanitize)
     }
 
     /// Items of a collection, among them the first whose ids start with `prefix`.
@@ -241,10 +241,14 @@ impl Session {
         Ok(page.get("items").and_then(Value::as_array).cloned().unwrap_or_default())
     }
 
-    /// Deletes one object and confirms it.
-    pub async fn delete(&self, segments: &[&str]) -> Result<u8, CliError> {
+    /// Deletes one object and confirms it: what kind it is, and how the user named it.
+    pub async fn delete(
+        &self,
+        (noun, typed): (&str, &str),
+        segments: &[&str],
+    ) -> Result<u8, CliError> {
         let answer = self.api.json(self.api.request(Method::DELETE, segments)).await?;
-        self.output.answer(&answer, |_| "deleted".to_owned())?;
+        self.output.answer(&answer, |_| sanitize(&format!("{noun} {typed} is deleted.")))?;
         Ok(0)
     }
 

@@ -135,7 +135,6 @@ fn every_option_is_named_by_a_field_or_is_local() {
                 ("keys", "--add-permission"),
                 ("keys", "--remove-permission"),
                 ("api-keys", "--cascade"),
-                ("api-keys", "--never-expires"),
                 ("api-keys", "--end-overlap"),
                 ("api-keys", "--cancel-queued"),
                 ("audit", "--from"),

@@ -14,6 +14,9 @@ const MOST_CHARS: usize = 30;
 const MAX_LISTED: usize = 10;
 /// Items to request in order to know whether a prefix is unique and what it may mean.
 pub const PAGE: usize = MAX_LISTED + 1;
+/// What tells two items apart in a list of candidates.
+const DETAILS: [&str; 7] =
+    ["name", "agent_name", "hostname", "command", "script", "state", "created_at"];
 /// The last id.
 const LAST: &str = "ffffffff-ffff-ffff-ffff-ffffffffffff";
 
@@ -36,16 +39,30 @@ pub fn cursor(prefix: &str) -> String {
 /// The only id among these items that starts with `prefix`.
 ///
 /// # Errors
-/// [`CliError::Usage`] if none does, or more than one; it lists them.
-pub fn find(noun: &str, prefix: &str, items: &[Value]) -> Result<String, CliError> {
-    let ids = items.iter().filter_map(|item| item.get("id").and_then(Value::as_str));
-    let found: Vec<&str> = ids.filter(|id| id.starts_with(prefix)).collect();
+/// [`CliError::Usage`] if none does, or more than one; it lists them with what tells them apart. `shown` makes
+/// the text of hosts safe for a terminal.
+pub fn find(
+    noun: &str,
+    prefix: &str,
+    items: &[Value],
+    shown: impl Fn(&str) -> String,
+) -> Result<String, CliError> {
+    let text = |item: &Value, field: &str| {
+        item.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let is_found = |item: &&Value| text(item, "id").starts_with(prefix);
+    let found: Vec<&Value> = items.iter().filter(is_found).collect();
     match found.as_slice() {
-        [id] => Ok((*id).to_owned()),
+        [item] => Ok(text(item, "id")),
         [] => Err(CliError::Usage(format!("no {noun} has an id that starts with \"{prefix}\""))),
         several => {
-            let mut lines: Vec<_> =
-                several.iter().take(MAX_LISTED).map(|id| format!("  {id}")).collect();
+            let line = |item: &&Value| {
+                let known = DETAILS.map(|field| text(item, field));
+                let known: Vec<_> = known.iter().filter(|text| !text.is_empty()).collect();
+                let known: Vec<_> = known.into_iter().map(|text| shown(text)).collect();
+                format!("  {}  {}", text(item, "id"), known.join("  ")).trim_end().to_owned()
+            };
+            let mut lines: Vec<_> = several.iter().take(MAX_LISTED).map(line).collect();
             if several.len() > MAX_LISTED {
                 lines.push("  and more".to_owned());
             }
@@ -76,7 +93,7 @@ pub fn find_unless_named(
     shown: impl Fn(&str) -> String,
 ) -> Result<String, CliError> {
     let Some(named) = named else {
-        return find(noun, prefix, items);
+        return find(noun, prefix, items, shown);
     };
     let text = |item: &Value, field: &str| {
         item.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -134,9 +151,9 @@ mod tests {
     #[test]
     fn only_a_unique_prefix_is_an_id() {
         let items = [json!({"id": "01a2063f-c6"}), json!({"id": "01a2063f-d7"}), json!({})];
-        assert_eq!(find("job", "01a2063f-c", &items).expect("one"), "01a2063f-c6");
-        let several = find("job", "01a2063f", &items).expect_err("two").to_string();
+        assert_eq!(find("job", "01a2063f-c", &items, str::to_owned).expect("one"), "01a2063f-c6");
+        let several = find("job", "01a2063f", &items, str::to_owned).expect_err("two").to_string();
         assert_eq!(several.lines().count(), 3, "{several}");
-        assert!(find("job", "02000000", &items).is_err());
+        assert!(find("job", "02000000", &items, str::to_owned).is_err());
     }
 }

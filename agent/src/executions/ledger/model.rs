@@ -9,7 +9,9 @@ use muster_protocol::parameter::Parameters;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::record::{CancelledBy, ExecutionEnd, ExitRecord, Launch, ParameterRecord, Settlement, refusal};
+use super::record::{
+    CancelledBy, ExecutionEnd, ExitRecord, Launch, ParameterRecord, Settlement, refusal,
+};
 use super::recovery::RecoveryAction;
 use super::{KnownState, Ledger, NewCommand, Phase, cancelled};
 use crate::platform::FileLock;

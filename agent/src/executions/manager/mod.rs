@@ -151,7 +151,8 @@ impl ExecutionManager {
     pub fn reset(&mut self) -> Result<(), ExecutionManagerError> {
         Ledger::check_set_aside(&self.state)?;
         for command_id in self.shims.keys() {
-            let _ = launcher::ask_to_cancel(&self.state.execution(*command_id), 0, CancelledBy::Server);
+            let _ =
+                launcher::ask_to_cancel(&self.state.execution(*command_id), 0, CancelledBy::Server);
         }
         self.tasks.abort_all();
         let packages = self.preparations.end_all();
@@ -241,7 +242,11 @@ impl ExecutionManager {
     }
 
     fn ask_to_cancel(&self, command_id: Uuid, grace_ms: u64) {
-        if let Err(error) = launcher::ask_to_cancel(&self.state.execution(command_id), grace_ms, CancelledBy::Server) {
+        if let Err(error) = launcher::ask_to_cancel(
+            &self.state.execution(command_id),
+            grace_ms,
+            CancelledBy::Server,
+        ) {
             let error = &error as &dyn std::error::Error;
             tracing::error!(%command_id, error, "failed to write a cancellation");
         }

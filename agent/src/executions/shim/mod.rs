@@ -38,8 +38,8 @@ use self::rehearsal::{OutputWatch, RehearsalError, RehearsalWatch};
 use self::verify::ScriptRefusal;
 use crate::executions::launcher;
 use crate::executions::ledger::record::{
-    CancelledBy, CommandRecord, ExecutionEnd, ExitRecord, HolderRecord, Launch, ParameterRecord, Settlement,
-    StartedRecord,
+    CancelledBy, CommandRecord, ExecutionEnd, ExitRecord, HolderRecord, Launch, ParameterRecord,
+    Settlement, StartedRecord,
 };
 use crate::executions::notifier::Notifier;
 use crate::executions::{packages, secret_files};

@@ -13,7 +13,7 @@ use crate::input::quantities::milliseconds;
 use crate::listing::{Limit, List};
 use crate::output::printer::print_note;
 use crate::output::table::Column;
-use crate::output::text::about;
+use crate::output::text::{about, sanitize};
 use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 9] = [
@@ -34,9 +34,8 @@ pub const OPTIONS: OptionNames = &[
         .expects("1 to 128 characters, without control characters or spaces at the ends"),
     option("role", "--role"),
     option("scopes", "--scope"),
-    option("expires_at", "--expires-at").expects(
-        "a future RFC 3339 time such as 2027-01-31T00:00:00Z, before your own key expires",
-    ),
+    option("expires_at", "--expires")
+        .expects("a future time such as 2027-01-31T00:00:00Z or 90d, before your own key expires"),
     option("target", "--target or --any-target")
         .expects("an expression of tag: and id: such as `tag:web & !tag:production`"),
     option("scripts", "--script or --any-script")
@@ -150,7 +149,8 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let queued = if cancel_queued { "cancel" } else { "keep" };
             let request = session.api.request(Method::DELETE, &["keys", &id]);
             let request = request.query(&[("queued", queued)]).query(&[("cascade", cascade)]);
-            session.output.details(&session.api.json(request).await?)?;
+            let answer = session.api.json(request).await?;
+            session.output.answer(&answer, |answer| sanitize(&revoked(&key, answer)))?;
             if !cancel_queued {
                 print_note(
                     "Work that the key queued is not sent any more and ends as rejected. With \
@@ -159,6 +159,16 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             }
             Ok(0)
         }
+    }
+}
+
+/// What a revocation did: the key itself, and those that it created.
+fn revoked(key: &str, answer: &Value) -> String {
+    let count = answer.get("revoked_keys").and_then(Value::as_array).map_or(1, Vec::len);
+    match count.saturating_sub(1) {
+        0 => format!("API key {key} is revoked."),
+        1 => format!("API key {key} and 1 key that it created are revoked."),
+        others => format!("API key {key} and {others} keys that it created are revoked."),
     }
 }
 

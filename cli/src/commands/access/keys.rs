@@ -1,6 +1,5 @@
 //! `muster keys`: the keys that agents enrol with.
 
-use chrono::Utc;
 use clap::Subcommand;
 use muster_protocol::{CommandName, Permissions};
 use reqwest::{Method, Url};
@@ -9,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::context::is_loopback;
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
-use crate::input::instants::future_instant;
+use crate::input::expiry::{Expiry, expiry};
 use crate::input::quantities::milliseconds;
 use crate::listing::{Limit, List};
 use crate::output::printer::print_note;
@@ -121,23 +120,6 @@ struct AgentKeyChanges {
     /// When the key expires: a time such as 2027-01-31T00:00:00Z, a duration such as 90d, or never
     #[arg(long, value_name = "TIME", value_parser = expiry)]
     expires: Option<Expiry>,
-}
-
-/// When a key expires, RFC 3339; `None` for never.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Expiry(Option<String>);
-
-fn expiry(typed: &str) -> Result<Expiry, String> {
-    match typed {
-        "never" => Ok(Expiry(None)),
-        typed => match future_instant(typed, Utc::now()) {
-            Ok(at) => Ok(Expiry(Some(at))),
-            Err(_) => {
-                Err("use a time such as 2027-01-31T00:00:00Z, a duration such as 90d, or never"
-                    .into())
-            }
-        },
-    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -279,7 +261,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Delete { key } => {
             let id = session.exact_id_of(ResourceKind::Key, &key).await?;
-            session.delete(&["agents", "keys", &id]).await
+            session.delete(("Key", &key), &["agents", "keys", &id]).await
         }
     }
 }

@@ -96,7 +96,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Remove { member } => {
             let id = member_id(session, &member).await?;
-            session.delete(&["members", &id]).await
+            session.delete(("Member", &member), &["members", &id]).await
         }
     }
 }

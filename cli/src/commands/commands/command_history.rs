@@ -29,6 +29,8 @@ pub const OPTIONS: OptionNames = &[
 pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
+    #[command(flatten)]
+    filter: CommandFilter,
 }
 
 #[derive(Debug, Subcommand)]
@@ -64,7 +66,7 @@ struct CommandFilter {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    match args.action.unwrap_or_else(|| Action::List(CommandFilter::default())) {
+    match args.action.unwrap_or(Action::List(args.filter)) {
         Action::List(filter) => show_list(filter, session).await,
         Action::Show { id } => {
             let id = session.work_id("commands", &id).await?;

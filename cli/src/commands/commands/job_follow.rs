@@ -1,7 +1,7 @@
 //! Follows a job to its end, and prints one line for each execution that ends.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
@@ -22,6 +22,10 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(15);
 /// Jobs of at most so many agents have a duration in the line of each execution; in larger ones only
 /// executions that did not succeed are read one by one.
 const DETAILED_AGENTS: u64 = 50;
+/// Executions that are still queued after this time get a note. An idle agent takes them much sooner.
+const QUEUE_NOTE_AFTER: Duration = Duration::from_secs(2);
+/// Most queued executions whose note is printed.
+const MAX_EXPLAINED: usize = 3;
 /// Most agents that a note names.
 const MAX_NAMED: usize = 20;
 const BAR: &str = "{bar:30} {pos}/{len} {msg}";
@@ -60,8 +64,11 @@ pub async fn follow(session: &Session, id: &str, prints: bool) -> Result<Value, 
     };
     let query = vec![("job", id.to_owned()), ("types", "execution,job".to_owned())];
     let mut events = SseClient::new(&session.api, &["events"], query);
+    let mut queue_note = prints.then(|| Instant::now() + QUEUE_NOTE_AFTER);
     loop {
-        let stopped = match tokio::time::timeout(READ_AGAIN_AFTER, events.next()).await {
+        let patience = queue_note.map_or(READ_AGAIN_AFTER, |at| at - Instant::now());
+        let stopped = match tokio::time::timeout(patience, events.next()).await {
+            Err(_) if queue_note.take().is_some() => follower.explain_queued().await?,
             Ok(event) => match event? {
                 Some(event) => follower.take(&event).await?,
                 None => follower.read_all().await?,
@@ -172,6 +179,27 @@ impl JobFollower<'_> {
         if waiting.len() > MAX_NAMED {
             self.note(&format!("  and {} more", waiting.len() - MAX_NAMED));
         }
+    }
+
+    /// Prints why executions wait that their connected agents could take; the job, if it ended or halted.
+    async fn explain_queued(&mut self) -> Result<Option<Value>, CliError> {
+        let stopped = self.read_all().await?;
+        let api = &self.session.api;
+        let page = api.list(&["jobs", self.id, "executions"], &[], None).await?;
+        let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice);
+        // Held ones wait for their wave, which the bar shows, or for an approval, which has a note of its own.
+        let is_held = |item: &Value| item.get("is_held") == Some(&Value::Bool(true));
+        let is_queued =
+            |item: &&Value| text(item, "state") == "queued" && !is_held(item) && !is_awaited(item);
+        let queued: Vec<_> = items.unwrap_or_default().iter().rev().filter(is_queued).collect();
+        for item in queued.iter().take(MAX_EXPLAINED) {
+            let sentence = self.session.output.time.sentence(text(item, "explanation"));
+            self.note(&format!("{}: queued: {sentence}", agent_name(item)));
+        }
+        if queued.len() > MAX_EXPLAINED {
+            self.note(&format!("and {} more are queued", queued.len() - MAX_EXPLAINED));
+        }
+        Ok(stopped)
     }
 
     /// Prints a note above the bar, which only a terminal shows.

@@ -13,6 +13,7 @@ use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::input::id_prefix;
 use crate::output::printer::print_note;
+use crate::output::text::sanitize;
 use crate::session::Session;
 use stream_printer::{MISSING_OUTPUT, StreamPrinter, is_incomplete};
 
@@ -101,12 +102,15 @@ async fn full_id(session: &Session, typed: &str) -> Result<String, CliError> {
     };
     let jobs = session.starting_with("jobs", &prefix).await?;
     let executions = session.starting_with("executions", &prefix).await?;
-    match (id_prefix::find("job", &prefix, &jobs), id_prefix::find("", &prefix, &executions)) {
+    match (
+        id_prefix::find("job", &prefix, &jobs, sanitize),
+        id_prefix::find("", &prefix, &executions, sanitize),
+    ) {
         (Ok(job), _) => Ok(job),
         (Err(_), Ok(execution)) if !id_prefix::any(&prefix, &jobs) => Ok(execution),
         _ => {
             let both: Vec<_> = jobs.into_iter().chain(executions).collect();
-            id_prefix::find("execution or job", &prefix, &both)
+            id_prefix::find("execution or job", &prefix, &both, sanitize)
         }
     }
 }

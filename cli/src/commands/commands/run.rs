@@ -8,7 +8,6 @@ pub mod steps_file;
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use muster_protocol::package::PACKAGE_PREFIX;
 use muster_protocol::parameter::secret_parameters::SecretParameters;
 use muster_protocol::parameter::{self, Parameters};
@@ -16,6 +15,7 @@ use serde_json::{Value, json};
 
 use self::job_run::JobWait;
 use super::agent_count;
+use super::on_mismatch::OnMismatch;
 use super::rollout_options::RolloutOptions;
 use super::run_options::RunOptions;
 use crate::commands::fleet::target_options::{
@@ -170,16 +170,6 @@ pub struct Args {
     rollout: RolloutOptions,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OnMismatch {
-    /// Refuse the run before anything is sent
-    Refuse,
-    /// Send it, and let each host decide
-    Send,
-    /// Leave out the hosts that would refuse; on many agents
-    Skip,
-}
-
 /// Where to run.
 enum RunTarget<'a> {
     OneAgent(&'a str),
@@ -309,11 +299,7 @@ impl Args {
         if let Some(expires_in_ms) = self.expires {
             body["expires_in_ms"] = expires_in_ms.into();
         }
-        match self.on_mismatch {
-            OnMismatch::Refuse => {}
-            OnMismatch::Send => body["on_mismatch"] = "send".into(),
-            OnMismatch::Skip => body["on_mismatch"] = "skip".into(),
-        }
+        self.on_mismatch.add_to(body);
         if let Some(count) = self.confirm_agents {
             body["confirm_agent_count"] = count.into();
         }

@@ -18,7 +18,7 @@ pub struct Place<'a> {
 pub fn read(text: &str) -> Result<Place<'_>, CliError> {
     let wrong = || {
         CliError::Usage(format!(
-            "\"{text}\" is no AGENT:PATH with a full path, such as web-1:/srv/app.conf"
+            "invalid place \"{text}\": use AGENT:PATH with a full path, such as web-1:/srv/app.conf"
         ))
     };
     let at = text.find(":/").ok_or_else(wrong)?;

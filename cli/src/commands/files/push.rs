@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{place, upload};
 use crate::commands::commands::agent_count;
+use crate::commands::commands::on_mismatch::OnMismatch;
 use crate::commands::commands::rollout_options::RolloutOptions;
 use crate::commands::commands::run::agent_run;
 use crate::commands::commands::run::job_run::{self, JobWait};
@@ -32,6 +33,7 @@ pub const OPTIONS: OptionNames = &[
     option("confirm_agent_count", "--confirm-agents"),
     option("calendar_override", "--override-calendar").expects("a reason of 1 to 200 characters"),
     option("offline", "--offline"),
+    option("on_mismatch", "--on-mismatch"),
     TARGET,
     TARGET_EXPRESSION,
     TARGET_TAGS,
@@ -74,6 +76,9 @@ pub struct Args {
     /// Wait this long for an offline or busy agent, such as 30s, 5m or 1h [default: 24h]
     #[arg(long, value_name = "TIME", value_parser = milliseconds)]
     expires: Option<u64>,
+    /// What to do if a host's policy does not allow the push
+    #[arg(long, value_enum, default_value_t = OnMismatch::Refuse)]
+    on_mismatch: OnMismatch,
     /// Confirm that the push reaches this number of agents, where your tenant asks for it
     #[arg(long, value_name = "N")]
     confirm_agents: Option<u32>,
@@ -115,8 +120,8 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     let data = json!({"script": PUSH, "file": file});
     match (ids.as_slice(), args.target.body()) {
         ([id], None) => {
-            if args.rollout.is_given() {
-                let text = "--wave and --offline need --on or --tag, or several agents";
+            if args.rollout.is_given() || args.on_mismatch == OnMismatch::Skip {
+                let text = "--wave, --offline and --on-mismatch skip need --on or --tag, or several agents";
                 return Err(CliError::Usage(text.into()));
             }
             let mut body = json!({ "command": "execute", "data": data });
@@ -167,6 +172,7 @@ impl Args {
         if let Some(expires_in_ms) = self.expires {
             body["expires_in_ms"] = expires_in_ms.into();
         }
+        self.on_mismatch.add_to(body);
         if let Some(count) = self.confirm_agents {
             body["confirm_agent_count"] = count.into();
         }

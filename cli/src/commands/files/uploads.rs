@@ -57,6 +57,8 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             List { segments, filters: &[], limit, columns, empty }.show(session).await
         }
         Action::Show { file } => session.show(&["files", &file.to_string()]).await,
-        Action::Delete { file } => session.delete(&["files", &file.to_string()]).await,
+        Action::Delete { file } => {
+            session.delete(("File", &file.to_string()), &["files", &file.to_string()]).await
+        }
     }
 }

@@ -16,10 +16,11 @@ use crate::api::client::{ApiClient, delay_after};
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::input::expressions::mark_column;
+use crate::input::quantities::duration;
 use crate::listing::{LatestLimit, Limit, List};
 use crate::output::printer::print_note;
 use crate::output::table::Column;
-use crate::output::text::{about, sanitize};
+use crate::output::text::sanitize;
 use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 8] = [
@@ -49,6 +50,8 @@ pub const OPTIONS: OptionNames = &[
 
 /// How long the server may hold one request of `muster agents wait`.
 const WAIT_MS: u64 = 20_000;
+/// Longest time that `muster agents wait` waits.
+const MAX_WAIT: Duration = Duration::from_secs(7 * 86_400);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -143,10 +146,9 @@ enum Action {
     Wait {
         /// Name or hostname of the agent
         name: String,
-        /// Exit with code 1 after this many seconds
-        #[arg(long, value_name = "SECONDS", default_value_t = 300,
-              value_parser = clap::value_parser!(u64).range(..=604_800))]
-        timeout: u64,
+        /// Exit with code 1 after this time, such as 30s, 5m or 1h
+        #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+        timeout: Duration,
     },
     /// List the scripts in the manifest of a host
     Scripts {
@@ -187,9 +189,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Rename { agent, name } => {
             let id = session.id_of(ResourceKind::Agent, &agent).await?;
-            let body = json!({ "name": name });
-            let renamed = format!("is renamed from {}", sanitize(&agent));
-            session.change(Method::PATCH, &["agents", &id], &body, about("Agent", &renamed)).await
+            rename(session, &id, &name).await
         }
         Action::Tag { agent, tags } => tags::change(session, &agent, &tags, &[]).await,
         Action::Untag { agent, tags } => tags::change(session, &agent, &[], &tags).await,
@@ -199,7 +199,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Delete { agent } => {
             let id = session.exact_id_of(ResourceKind::Agent, &agent).await?;
-            session.delete(&["agents", &id]).await
+            session.delete(("Agent", &agent), &["agents", &id]).await
         }
         Action::Adopt { agent, fingerprint } => {
             let id = session.exact_id_of(ResourceKind::Agent, &agent).await?;
@@ -215,14 +215,34 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             }
             Ok(0)
         }
-        Action::Wait { name, timeout } => {
-            wait_until_connected(session, &name, Duration::from_secs(timeout)).await
-        }
+        Action::Wait { name, timeout } => wait_until_connected(session, &name, timeout).await,
         Action::Scripts { agent } => {
             let id = session.id_of(ResourceKind::Agent, &agent).await?;
             show_scripts(session, &id).await
         }
     }
+}
+
+/// Names an agent, and says when another one has that name already: commands that use it then ask for an id.
+async fn rename(session: &Session, id: &str, name: &str) -> Result<u8, CliError> {
+    let before = session.api.json(session.api.request(Method::GET, &["agents", id])).await?;
+    let old = before.get("name").and_then(Value::as_str).unwrap_or(id);
+    let body = json!({ "name": name });
+    let said = |agent: &Value| {
+        let name = agent.get("name").and_then(Value::as_str).unwrap_or(name);
+        format!("Agent {old} is named {name} now.")
+    };
+    let code = session.change(Method::PATCH, &["agents", id], &body, said).await?;
+    let expression = format!("name:{}", json!(name));
+    let page = session.api.list(&["agents"], &[("expression", &expression)], Some(2)).await?;
+    let items = page.get("items").and_then(Value::as_array).map_or(0, Vec::len);
+    if items > 1 {
+        print_note(&format!(
+            "Another agent has the name {} too. Use their ids to tell them apart.",
+            sanitize(name)
+        ));
+    }
+    Ok(code)
 }
 
 /// Shows the manifest of a host, and why its newest version is not in force.
@@ -280,11 +300,16 @@ fn with_all_tags(tags: &[String]) -> Option<String> {
     (!conditions.is_empty()).then(|| conditions.join(" & "))
 }
 
-/// How many of the listed agents are online: `3 matched, 2 online`.
+/// How many of the listed agents are online: `3 matched, 2 online`. Without all of them, nothing is known
+/// about the others.
 fn match_summary(page: &Value) -> String {
     let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let is_online = |agent: &&Value| agent.get("status").and_then(Value::as_str) == Some("online");
-    format!("{} matched, {} online", items.len(), items.iter().filter(is_online).count())
+    let (count, online) = (items.len(), items.iter().filter(is_online).count());
+    match page.get("next_cursor").is_some_and(Value::is_string) {
+        true => format!("{count} of the matching agents are shown, {online} of these online"),
+        false => format!("{count} matched, {online} online"),
+    }
 }
 
 /// Sends one long poll after another until the agent is connected or `timeout` is over. Also waits for
@@ -294,7 +319,7 @@ async fn wait_until_connected(
     name: &str,
     timeout: Duration,
 ) -> Result<u8, CliError> {
-    let until = Instant::now() + timeout;
+    let until = Instant::now() + timeout.min(MAX_WAIT);
     let mut delays = Delays::for_reconnect();
     loop {
         let left = until.saturating_duration_since(Instant::now());

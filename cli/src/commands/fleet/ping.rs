@@ -24,7 +24,7 @@ pub const OPTIONS: OptionNames =
 /// Check that agents answer, and how long that takes
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Agents: ids, names or hostnames
+    /// Agents: ids, names or hostnames, with commas or spaces between
     #[arg(required_unless_present_any = ["on", "tags"])]
     agents: Vec<String>,
     #[command(flatten)]
@@ -45,8 +45,9 @@ struct Pinged {
 /// [`CliError::Unsuccessful`] if an agent did not answer, or answered with an error.
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     let mut agents = Vec::new();
-    for typed in &args.agents {
-        agents.push((session.id_of(ResourceKind::Agent, typed).await?, typed.clone()));
+    let words = args.agents.iter().flat_map(|word| word.split(','));
+    for typed in words.filter(|word| !word.is_empty()) {
+        agents.push((session.id_of(ResourceKind::Agent, typed).await?, typed.to_owned()));
     }
     let Some(expression) = args.target.expression() else {
         return match agents.len() {

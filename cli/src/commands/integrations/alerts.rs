@@ -235,7 +235,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Remove { rule } => {
             let id = session.exact_id_of(ResourceKind::AlertRule, &rule).await?;
-            session.delete(&["alerts", "rules", &id]).await
+            session.delete(("Alert rule", &rule), &["alerts", "rules", &id]).await
         }
     }
 }

@@ -213,7 +213,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Remove { integration } => {
             let id = session.exact_id_of(ResourceKind::Integration, &integration).await?;
-            session.delete(&["integrations", &id]).await
+            session.delete(("Integration", &integration), &["integrations", &id]).await
         }
         Action::Test { integration } => {
             let segments = ["integrations", &id_of(&integration).await?, "test"];

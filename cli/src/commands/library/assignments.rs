@@ -201,7 +201,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Remove { assignment } => {
             let id = session.exact_id_of(ResourceKind::Assignment, &assignment).await?;
-            session.delete(&["assignments", &id]).await
+            session.delete(("Assignment", &assignment), &["assignments", &id]).await
         }
     }
 }

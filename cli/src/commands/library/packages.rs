@@ -102,7 +102,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Delete { package } => {
             let id = id_of(session, &package, true).await?;
-            session.delete(&["packages", &id]).await
+            session.delete(("Package", &package), &["packages", &id]).await
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::explanation::{OptionNames, option};
 use crate::listing::{LatestLimit, Limit, List};
 use crate::output::printer::print;
 use crate::output::table::Column;
-use crate::output::text::{about, sanitize_lines};
+use crate::output::text::{about, sanitize, sanitize_lines};
 use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 6] = [
@@ -230,7 +230,9 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let request = session.api.request(Method::DELETE, &["scripts", &id]);
             let request = if force { request.query(&[("force", "true")]) } else { request };
             let answer = session.api.json(request).await?;
-            session.output.answer(&answer, |_| "deleted".to_owned())?;
+            session
+                .output
+                .answer(&answer, |_| sanitize(&format!("Script {script} is deleted.")))?;
             Ok(0)
         }
         Action::Starter(options) => starter::run(options, session).await,

@@ -187,7 +187,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Delete { group } => {
             let id = session.exact_id_of(ResourceKind::Group, &group).await?;
-            session.delete(&["groups", &id]).await
+            session.delete(("Group", &group), &["groups", &id]).await
         }
     }
 }

@@ -198,7 +198,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Remove { calendar } => {
             let id = session.exact_id_of(ResourceKind::Calendar, &calendar).await?;
-            session.delete(&["calendars", &id]).await
+            session.delete(("Calendar", &calendar), &["calendars", &id]).await
         }
     }
 }

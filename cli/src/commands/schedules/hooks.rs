@@ -257,7 +257,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Remove { hook } => {
             let id = session.exact_id_of(ResourceKind::Hook, &hook).await?;
-            session.delete(&["hooks", &id]).await
+            session.delete(("Hook", &hook), &["hooks", &id]).await
         }
         Action::Test { hook, file, dry_run } => {
             let id = id_of(&hook).await?;

@@ -291,7 +291,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Delete { schedule } => {
             let id = session.exact_id_of(ResourceKind::Schedule, &schedule).await?;
-            session.delete(&["schedules", &id]).await
+            session.delete(("Schedule", &schedule), &["schedules", &id]).await
         }
         Action::Preview { schedule, rule, count } => preview(session, schedule, rule, count).await,
         Action::TriggerStates { schedule, limit } => {

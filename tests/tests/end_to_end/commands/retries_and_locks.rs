@@ -1,8 +1,11 @@
 //! Jobs that run failed executions again, and jobs whose executions run one at a time on a host.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
-use muster_tests::{AgentOptions, Fixture, JsonFields as _, Script, eventually, on_both_databases};
+use muster_tests::{
+    AgentOptions, Fixture, JsonFields as _, Script, ended, eventually, on_both_databases,
+};
 use serde_json::{Value, json};
 
 on_both_databases!(
@@ -140,7 +143,16 @@ async fn job_waits_for_the_lock_that_another_job_holds(mut fixture: Fixture) {
     fixture.server.resume();
     fixture.server.ready().await;
     waits(&fixture).await;
+    // Whoever watches the second job reads the same.
+    let mut watching = fixture.cli().await.start(&["jobs", "watch", &second]);
+    let notes = BufReader::new(watching.stderr.take().expect("a pipe")).lines();
+    let note = tokio::task::spawn_blocking(move || {
+        notes.map_while(Result::ok).find(|line| line.contains("queued: "))
+    });
+    let note = note.await.expect("read").expect("a note");
+    assert!(note.contains("It waits for the lock `apt`"), "{note}");
     std::fs::write(&go, "").expect("write");
+    ended(watching).await.expect(0);
     for job in [&first, &second] {
         assert_eq!(over(&fixture, job).await["state"], "succeeded");
     }

@@ -164,7 +164,8 @@ async fn unreachable_server_is_one_failure_and_the_other_checks_are_skipped() {
 
     let secure = fixture.server.url().replace("http:", "https:");
     let brief = Doctor::new(&fixture.test_dir, &secure, &key).brief().await;
-    let sentence = "tls: 127.0.0.1 does not answer in TLS: this server speaks plain http; use http://";
+    let sentence =
+        "tls: 127.0.0.1 does not answer in TLS: this server speaks plain http; use http://";
     assert!(brief.starts_with(sentence), "{brief}");
 
     let brief = Doctor::new(&fixture.test_dir, "wss://muster.invalid", &key).brief().await;

@@ -39,9 +39,10 @@ impl CancelledBy {
     pub fn not_started(self) -> (&'static str, &'static str) {
         match self {
             Self::Server => ("cancelled", "the command was cancelled before it started"),
-            Self::HostOwner => {
-                (ENDED_BY_HOST_OWNER, "the command was ended on the host by its owner before it started")
-            }
+            Self::HostOwner => (
+                ENDED_BY_HOST_OWNER,
+                "the command was ended on the host by its owner before it started",
+            ),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::input::expiry::{Expiry, expiry};
 use crate::input::role::Role;
 
 /// Rights of a new key.
@@ -13,9 +14,10 @@ pub struct Rights {
     /// Scope of the key, such as commands:run; repeatable [default: all scopes of the role that you have]
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
-    /// Time at which the key expires, such as 2027-01-31T00:00:00Z [default: when your own key expires]
-    #[arg(long, value_name = "RFC3339")]
-    expires_at: Option<String>,
+    /// When the key expires: a time such as 2027-01-31T00:00:00Z, a duration such as 90d, or never [default: when
+    /// your own key expires]
+    #[arg(long, value_name = "TIME", alias = "expires-at", value_parser = expiry)]
+    expires: Option<Expiry>,
     /// Let the key start work only on agents that this expression of tag: and id: matches [default: as your own key]
     #[arg(long, value_name = "EXPRESSION")]
     target: Option<String>,
@@ -40,12 +42,9 @@ pub struct ApiKeyChanges {
     /// Scope of the key; repeatable, replaces all scopes
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
-    /// Time at which the key expires, such as 2027-01-31T00:00:00Z
-    #[arg(long, value_name = "RFC3339", conflicts_with = "never_expires")]
-    expires_at: Option<String>,
-    /// Remove the expiry
-    #[arg(long)]
-    never_expires: bool,
+    /// When the key expires: a time such as 2027-01-31T00:00:00Z, a duration such as 90d, or never
+    #[arg(long, value_name = "TIME", alias = "expires-at", value_parser = expiry)]
+    expires: Option<Expiry>,
     /// Expression of tag: and id: that an agent must match, in addition to those of the key that created this one
     #[arg(long, value_name = "EXPRESSION", conflicts_with = "any_target")]
     target: Option<String>,
@@ -72,7 +71,7 @@ impl Rights {
         let fields = [
             ("role", self.role.map(|role| role.as_str().into())),
             ("scopes", list(self.scopes)),
-            ("expires_at", self.expires_at.map(Value::from)),
+            ("expires_at", self.expires.map(|expiry| json!(expiry.0))),
             ("target", self.target.map(Value::from)),
             ("scripts", list(self.scripts)),
             ("max_fan_out", self.max_fan_out.map(Value::from)),
@@ -90,7 +89,7 @@ impl ApiKeyChanges {
             ("name", self.name.map(Value::from)),
             ("role", self.role.map(|role| role.as_str().into())),
             ("scopes", list(self.scopes)),
-            ("expires_at", or_removed(self.expires_at.map(Value::from), self.never_expires)),
+            ("expires_at", self.expires.map(|expiry| json!(expiry.0))),
             ("target", or_removed(self.target.map(Value::from), self.any_target)),
             ("scripts", or_removed(list(self.scripts), self.any_script)),
             ("max_fan_out", or_removed(self.max_fan_out.map(Value::from), self.any_fan_out)),

@@ -112,7 +112,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Delete { rule } => {
             let id = session.exact_id_of(ResourceKind::ApprovalRule, &rule).await?;
-            session.delete(&["approvals", "rules", &id]).await
+            session.delete(("Rule", &rule), &["approvals", "rules", &id]).await
         }
     }
 }
