@@ -37,7 +37,7 @@ const WRITE_WAIT: Duration = Duration::from_secs(30);
 /// How long an agent may take to answer a close before the connection is dropped.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
-/// What a connection needs; each holds a copy of it for life.
+/// What a connection needs. Each connection has its own copy.
 #[derive(Clone)]
 struct WsState {
     authentication: Arc<Authentication>,
@@ -128,7 +128,7 @@ impl AgentTransport for Socket {
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(AgentMessage::KeepAlive),
             Some(Ok(Message::Close(_))) => Ok(AgentMessage::Closed),
             None => Err(TransportEnd::Gone),
-            Some(Err(error)) => Err(why(error)),
+            Some(Err(error)) => Err(transport_end(error)),
         }
     }
 
@@ -149,12 +149,12 @@ impl AgentTransport for Socket {
         let frame = CloseFrame { code: code.code(), reason: code.reason().into() };
         // Read on until the agent has answered: what it still sends would otherwise reset the
         // connection before it has read the code.
-        let goodbye = async {
+        let close = async {
             if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
                 while let Some(Ok(_)) = self.socket.recv().await {}
             }
         };
-        let _ = tokio::time::timeout(CLOSE_WAIT, goodbye).await;
+        let _ = tokio::time::timeout(CLOSE_WAIT, close).await;
     }
 }
 
@@ -167,10 +167,10 @@ async fn in_time(write: impl Future<Output = Result<(), axum::Error>>) -> Result
 }
 
 /// Distinguishes a frame above the limit from a broken connection.
-fn why(error: axum::Error) -> TransportEnd {
+fn transport_end(error: axum::Error) -> TransportEnd {
     match error.into_inner().downcast_ref::<tungstenite::Error>() {
         Some(tungstenite::Error::Capacity(_)) => TransportEnd::TooBig,
-        // A connection that breaks without a goodbye is no breach of the rules.
+        // A connection may break without a close frame; that is no violation of the protocol.
         Some(tungstenite::Error::Protocol(
             ProtocolError::ResetWithoutClosingHandshake
             | ProtocolError::SendAfterClosing

@@ -1,4 +1,4 @@
-//! Names and tags that people assign.
+//! Names, tags and texts that people type.
 
 /// Longest name, in characters.
 pub const MAX_NAME_CHARS: usize = 128;
@@ -20,6 +20,19 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
     }
     if name.chars().count() > MAX_NAME_CHARS || name.chars().any(is_invisible) {
         return Err("must be at most 128 characters, without control or invisible characters");
+    }
+    Ok(())
+}
+
+/// Checks a text for people, which may have lines.
+///
+/// # Errors
+/// A problem as the end of a sentence about it.
+pub fn check_text(text: &str, max_chars: usize) -> Result<(), String> {
+    if text.chars().count() > max_chars || text.chars().any(|c| c != '\n' && is_invisible(c)) {
+        return Err(format!(
+            "must be at most {max_chars} characters, without control or invisible characters"
+        ));
     }
     Ok(())
 }
@@ -93,6 +106,12 @@ mod tests {
         {
             assert_eq!(clean_host_name(unlike, 99), unlike);
         }
+    }
+
+    #[test]
+    fn a_text_has_lines_and_a_limit() {
+        assert!(check_text("two\nlines", 9).is_ok());
+        assert!(check_text("ten chars!", 9).is_err() && check_text("a\u{202e}b", 9).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! The socket, and the loop that takes connections from it.
+//! The socket, and the loop that accepts connections.
 //!
-//! Not `axum::serve`, which bounds no wait, and not a ready-made server around it: connections are
-//! counted here for as long as they live, and each is ended by what it does, not by its bytes.
+//! `axum::serve` has no time limits. This loop counts connections until they end, and ends those that are idle
+//! or too slow.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::bounded::{Bounded, ConnectionSlot};
-use super::connection::{Carrier, Peer};
+use super::connection::{ConnectionServer, Peer};
 use super::handshake::secure;
 use super::limits::Limits;
 use super::refusal::refuse;
@@ -22,9 +22,9 @@ use super::renewal::{Certificate, TlsSettings};
 use super::source_limiter::SourceLimiter;
 use crate::domain::certificates::client_certificate::PeerCertificate;
 
-/// Pause after a connection could not be accepted: trying at once would find the same.
+/// Pause after a failure to accept: an immediate attempt would fail in the same way.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// Between two warnings that there is no slot left.
+/// Interval between two warnings that no slot is free.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Why the server cannot listen.
@@ -34,7 +34,7 @@ pub enum ListenError {
     Bind { address: String, source: io::Error },
 }
 
-/// What a person can do about it; empty if the error itself says that.
+/// What a person can do about it; empty if the error says enough.
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; another program uses this port",
@@ -46,7 +46,7 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// A socket that is bound; nothing is accepted yet.
+/// A bound socket that accepts no connections yet.
 #[derive(Debug)]
 pub struct Bound {
     tcp: TcpListener,
@@ -84,24 +84,24 @@ impl Bound {
         format!("{scheme}://{}", self.address)
     }
 
-    /// Serves until `stopped` turns true, then accepts nothing more and waits until what was asked
-    /// is answered. When dropped, every connection that is not a WebSocket ends.
+    /// Serves until `stopped` turns true, then accepts no more connections and waits until the open requests
+    /// are answered. When dropped, every connection that is not a WebSocket ends.
     pub async fn serve(mut self, app: Router, mut stopped: watch::Receiver<bool>) {
-        let carrier = Arc::new(Carrier::new(app, &self.limits));
+        let server = Arc::new(ConnectionServer::new(app, &self.limits));
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 (stream, peer, slot) = self.accept() => {
                     let Some(of_source) = self.sources.admit(peer.ip()) else {
                         tracing::debug!(%peer, "refused a connection: its source has too many");
-                        // Over TLS, an answer would cost what the limit saves.
+                        // Over TLS, the handshake for an answer would cost what the limit saves.
                         if self.tls.is_none() {
                             connections.spawn(refuse(stream, slot));
                         }
                         continue;
                     };
                     let slot = ConnectionSlot { of_all: slot, of_source };
-                    let (carrier, mut stopped) = (Arc::clone(&carrier), stopped.clone());
+                    let (server, mut stopped) = (Arc::clone(&server), stopped.clone());
                     let settings = self.tls.as_ref().map(|tls| tls.borrow().clone());
                     let Limits { handshake, answer, .. } = &self.limits;
                     let (handshake, answer) = (*handshake, *answer);
@@ -111,7 +111,7 @@ impl Bound {
                             let activity = stream.activity();
                             let certificate = PeerCertificate::Unknown;
                             let peer = Peer { address: peer, certificate };
-                            return carrier.serve(stream, peer, activity, stopped).await;
+                            return server.serve(stream, peer, activity, stopped).await;
                         };
                         let secured = tokio::select! {
                             secured = secure(stream, config, handshake) => secured,
@@ -125,9 +125,9 @@ impl Bound {
                                 let peer = Peer { address: peer, certificate };
                                 let stream = Bounded::new(stream, answer, slot);
                                 let activity = stream.activity();
-                                carrier.serve(stream, peer, activity, stopped).await;
+                                server.serve(stream, peer, activity, stopped).await;
                             }
-                            Err(error) => tracing::debug!(%peer, %error, "no connection"),
+                            Err(error) => tracing::debug!(%peer, %error, "the handshake failed"),
                         }
                     });
                 }
@@ -149,14 +149,14 @@ impl Bound {
         loop {
             match self.tcp.accept().await {
                 Ok((stream, peer)) => {
-                    // Frames are small and wanted at once.
+                    // Frames are small, and are sent without delay.
                     let _ = stream.set_nodelay(true);
                     return (stream, peer, slot);
                 }
-                // The client has thought better of it.
+                // The client closed it before it was accepted.
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::error!(%error, "failed to accept a connection; trying on");
+                    tracing::error!(%error, "failed to accept a connection; trying again");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -176,7 +176,7 @@ impl Bound {
                      --max-connections and the limit of open files)"
                 );
             }
-            // Never closed; and the slot is taken above.
+            // Waits for a free slot; the loop takes it. The semaphore is never closed.
             let _ = self.slots.acquire().await;
         }
     }

@@ -24,37 +24,37 @@ use crate::domain::certificates::client_certificate::PeerCertificate;
 use crate::domain::source::TrustedProxies;
 use crate::services::sessions::Activity;
 
-/// Over HTTP/2, how often a peer is asked for a sign of life, and how long it may take.
+/// Interval of pings over HTTP/2, and how long the peer may take to answer one.
 const LIFE_INTERVAL: Duration = Duration::from_secs(30);
 const LIFE_WAIT: Duration = Duration::from_secs(20);
 
-/// How long the last answer of a connection may take that asks for nothing more.
+/// How long an answer may still take after its connection accepts no more requests.
 const LEAVE_WAIT: Duration = Duration::from_secs(3_600);
-/// Requests at once over one HTTP/2 connection: a dashboard's, with room to spare.
+/// Concurrent requests of one HTTP/2 connection: several times what a dashboard needs.
 const MAX_STREAMS: u32 = 32;
-/// Longest head of an HTTP/1 request, and most of a body that is read ahead. HTTP/2 has 16 KiB.
+/// Largest head of an HTTP/1 request, and how much of a body is buffered. HTTP/2 allows 16 KiB.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The other side of a connection.
+/// The client of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
-    /// What it showed in the handshake of TLS.
+    /// What it presented in the TLS handshake.
     pub(super) certificate: PeerCertificate,
 }
 
-/// What all connections have in common.
+/// Serves HTTP over connections; one for all of them.
 #[derive(Debug)]
-pub(super) struct Carrier {
+pub(super) struct ConnectionServer {
     http: Builder<TokioExecutor>,
     app: Router,
     request_head: Duration,
     trusted_proxies: Arc<TrustedProxies>,
 }
 
-impl Carrier {
+impl ConnectionServer {
     pub(super) fn new(app: Router, limits: &Limits) -> Self {
         let mut http = Builder::new(TokioExecutor::new());
         // Covers the time between two requests too.
@@ -121,7 +121,7 @@ impl Carrier {
                     }
                     wait = Limits::IDLE;
                     if begun == seen {
-                        // What is still being answered is answered; only nothing more is taken.
+                        // Open requests are still answered; new ones are not accepted.
                         is_leaving = true;
                         connection.as_mut().graceful_shutdown();
                         wait = LEAVE_WAIT;
@@ -139,7 +139,7 @@ fn client_address(trusted: &TrustedProxies, peer: SocketAddr, headers: &HeaderMa
         return peer;
     }
     let values = headers.get_all(FORWARDED_FOR);
-    // A value that is no text ends the list, as one that is no address does.
+    // A value that is not text ends the list, like one that is not an address.
     let values: Vec<&str> = values.iter().map(|value| value.to_str().unwrap_or_default()).collect();
     match trusted.client(peer.ip(), values.into_iter()) {
         address if address == peer.ip() => peer,

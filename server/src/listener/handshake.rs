@@ -1,4 +1,4 @@
-//! From a connection that was accepted to one that can be spoken over.
+//! The TLS handshake of an accepted connection.
 
 use std::io;
 use std::sync::Arc;
@@ -10,15 +10,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// What a client reads that does not speak TLS.
+/// The answer to a client that does not use TLS.
 const PLAIN_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n\
     content-length: 48\r\nconnection: close\r\n\r\n\
     this port speaks TLS: use https:// (agents wss)\n";
-/// How much of such a client's request is read before the end: unread bytes would reset the
-/// connection before it has read the answer.
+/// How much of the request is read before the connection is closed; see [`super::refusal`].
 const PLAIN_REQUEST_BYTES: u64 = 64 * 1024;
 
-/// Why there is no connection.
+/// Why the handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HandshakeError {
     #[error("the handshake took longer than {} ms", wait.as_millis())]
@@ -32,7 +31,7 @@ pub(super) enum HandshakeError {
 /// Secures a connection, within `wait`.
 ///
 /// # Errors
-/// [`HandshakeError`]; the connection is over then.
+/// [`HandshakeError`]; the connection is closed then.
 pub(super) async fn secure(
     stream: TcpStream,
     settings: Arc<ServerConfig>,

@@ -1,4 +1,4 @@
-//! How long connections may take, and how many there may be.
+//! Time limits of connections, and their number.
 
 use std::time::Duration;
 
@@ -6,52 +6,52 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::domain::source::TrustedProxies;
 
-/// Connections at once when nothing else is set.
+/// Default limit of concurrent connections.
 const DEFAULT_CONNECTIONS: usize = 65_536;
-/// Open files that are kept for everything but connections: database, logs, certificates.
+/// Open files reserved for everything except connections: database, logs, certificates.
 const RESERVED_FILES: usize = 256;
 
-/// Bounds of the listener.
+/// Limits of the listener.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// From the connection to the end of the handshake of TLS.
+    /// Time for the TLS handshake.
     pub handshake: Duration,
-    /// From there to the end of the first request's head; and the longest pause in a body.
+    /// Time after it for the head of the first request, and the longest pause within a body.
     pub request_head: Duration,
-    /// How long an answer may wait for its reader, without a byte being taken.
+    /// How long an answer may wait for a client that reads nothing of it.
     pub answer: Duration,
-    /// Connections at once, WebSockets among them; more wait in the kernel's queue.
+    /// Concurrent connections, including WebSockets; more of them wait in the kernel's queue.
     pub connections: usize,
-    /// Of those, the most of one source.
+    /// Concurrent connections of one source address.
     pub per_source: usize,
-    /// Proxies whose connections are not counted, and whose word on the address of a client counts.
+    /// Proxies whose connections are not counted by source, and which are trusted to name the client.
     pub trusted_proxies: TrustedProxies,
 }
 
 impl Limits {
-    /// What agents and people never come near.
+    /// The defaults. Agents and browsers need a fraction of these times.
     pub const HANDSHAKE: Duration = Duration::from_secs(10);
     pub const REQUEST_HEAD: Duration = Duration::from_secs(15);
     pub const ANSWER: Duration = Duration::from_secs(60);
-    /// Without a request for as long, a connection is closed. Longer than proxies keep theirs (60
-    /// seconds are common), so that none sends a request just then.
+    /// A connection without a request for this time is closed. Proxies close theirs earlier (60 seconds are
+    /// common), so none of them sends a request over a connection that closes.
     pub(super) const IDLE: Duration = Duration::from_secs(75);
 
-    /// How many connections `open_files` allow, of those wanted.
+    /// The number of connections: the one that is set, or the default, as far as `open_files` permits.
     pub fn connections(wanted: Option<usize>, open_files: usize) -> usize {
         let available = open_files.saturating_sub(RESERVED_FILES).max(1);
         wanted.unwrap_or(DEFAULT_CONNECTIONS).min(available)
     }
 
-    /// How many connections one source may have, of those of the server: three quarters unless set
-    /// otherwise, so that other sources find some however many one of them takes.
+    /// The number of connections of one source: by default three quarters of `connections`, so that one source
+    /// can't take all of them.
     pub fn per_source(wanted: Option<usize>, connections: usize) -> usize {
         wanted.unwrap_or(connections - connections / 4).clamp(1, connections)
     }
 }
 
-/// Raises the limit of open files as far as the system lets this process, and returns it. The soft
-/// limit is low (often 1,024) for the sake of old programs alone.
+/// Raises the limit of open files to the hard limit, and returns it. The soft limit is low (often 1,024) because
+/// some old programs need that.
 pub fn open_file_limit() -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return DEFAULT_CONNECTIONS };
     let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();

@@ -1,4 +1,7 @@
-//! What a client reads whose source has too many connections.
+//! The answer to a client whose source has too many connections.
+//!
+//! A part of the request is read before the connection is closed: unread bytes would reset the connection before
+//! the client has read the answer.
 
 use std::time::Duration;
 
@@ -13,8 +16,7 @@ const ANSWER: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: applicat
     \"code\":\"too_many_connections\",\"detail\":\"too many connections from this address; try again later\"}";
 /// How long the client may take to read it.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How much of the request is read before the end: unread bytes would reset the connection before the
-/// client has read the answer.
+/// How much of the request is read.
 const REQUEST_BYTES: u64 = 64 * 1024;
 
 /// Answers and closes.
@@ -24,7 +26,7 @@ pub(super) async fn refuse(mut stream: TcpStream, _slot: OwnedSemaphorePermit) {
         stream.shutdown().await?;
         tokio::io::copy(&mut stream.take(REQUEST_BYTES), &mut tokio::io::sink()).await
     };
-    // The client is refused, whether it reads that or not.
+    // The connection is closed in any case, also if the client does not read the answer.
     let _ = tokio::time::timeout(PATIENCE, answer).await;
 }
 

@@ -1,6 +1,7 @@
 //! `docs/LIMITS.md` and the constants in the code agree.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::Path;
 
 use syn::visit::{self, Visit};
@@ -17,6 +18,28 @@ enum Quantity {
     Plain(i128),
     /// Milliseconds.
     Time(i128),
+}
+
+impl fmt::Display for Quantity {
+    /// As the page writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(value) => f.write_str(&with_separators(*value)),
+            Self::Time(ms) => {
+                let units = [(86_400_000, "days"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
+                let exact = units.into_iter().find(|(unit, _)| *ms >= *unit && ms % unit == 0);
+                let (unit, name) = exact.unwrap_or((1, "ms"));
+                write!(f, "{} {name}", with_separators(ms / unit))
+            }
+        }
+    }
+}
+
+/// `1,000,000`.
+fn with_separators(value: i128) -> String {
+    let digits = value.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
 }
 
 struct Constant {
@@ -207,7 +230,7 @@ fn check_row(constants: &Constants, what: &str, limit: &str, reference: &str) ->
         ));
     }
     (actual != documented)
-        .then(|| format!("{what}: the page says {limit}, and `{reference}` is {actual:?}"))
+        .then(|| format!("{what}: the page says {limit}, and `{reference}` is {actual}"))
 }
 
 #[test]
@@ -235,7 +258,7 @@ fn every_limit_is_documented() {
                 "the constant `{}` in {} is not documented; add a row to {PAGE}, under its feature or under \"Internal sizes\": | what it bounds | {} | `{}::{}` |",
                 constant.name,
                 constant.path,
-                constants.amount(constant).map_or_else(|| "its value".into(), |amount| format!("{amount:?}")),
+                constants.amount(constant).map_or_else(|| "its value".into(), |amount| amount.to_string()),
                 constant.folder,
                 constant.name
             ));
@@ -251,6 +274,13 @@ fn quantities_are_read_with_their_units() {
     assert_eq!(quantity("2^53"), Some(Quantity::Plain(1 << 53)));
     assert_eq!(quantity("7 days"), Some(Quantity::Time(604_800_000)));
     assert_eq!(quantity("a few"), None);
+    // As it is written, it is read again.
+    for written in ["1,000,000", "42", "7 days", "90 s", "1 ms"] {
+        assert_eq!(
+            quantity(written).map(|quantity| quantity.to_string()).as_deref(),
+            Some(written)
+        );
+    }
 }
 
 #[test]

@@ -2,8 +2,6 @@
 
 use muster_protocol::library::is_script_folder;
 
-use crate::domain::name::is_invisible;
-
 /// Longest folder, in bytes.
 pub const MAX_FOLDER_BYTES: usize = 256;
 /// Longest description of a script, in characters.
@@ -26,19 +24,6 @@ pub fn check_folder(folder: &str) -> Result<(), &'static str> {
     )
 }
 
-/// Checks a text for people, which may have lines.
-///
-/// # Errors
-/// A problem as the end of a sentence about it.
-pub fn check_text(text: &str, max_chars: usize) -> Result<(), String> {
-    if text.chars().count() > max_chars || text.chars().any(|c| c != '\n' && is_invisible(c)) {
-        return Err(format!(
-            "must be at most {max_chars} characters, without control or invisible characters"
-        ));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,7 +38,5 @@ mod tests {
         {
             assert!(check_folder(folder).is_err(), "{folder}");
         }
-        assert!(check_text("two\nlines", 9).is_ok());
-        assert!(check_text("ten chars!", 9).is_err() && check_text("a\u{202e}b", 9).is_err());
     }
 }

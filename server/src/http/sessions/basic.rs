@@ -18,7 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::relay::{Carries, Relay, relay};
+use super::relay::{FetchedFrames, Relay, relay};
 use super::{Admitted, AdmittedBody};
 use crate::domain::certificates::client_certificate::PeerCertificate;
 use crate::domain::fleet::agent::Transport;
@@ -193,7 +193,7 @@ impl PollSessions {
         {
             return Ok(Arc::clone(relay));
         }
-        let (handle, transport) = relay(Carries::CommandsOnly);
+        let (handle, transport) = relay(FetchedFrames::CommandsOnly);
         let handle = Arc::new(handle);
         sessions.insert(key_id, Arc::clone(&handle));
         let (services, map, mine) = (state.services.clone(), self.clone(), Arc::clone(&handle));

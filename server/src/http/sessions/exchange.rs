@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::Admitted;
 use super::open_requests::{OpenRequest, OpenRequests};
-use super::relay::{Carries, Relay, relay};
+use super::relay::{FetchedFrames, Relay, relay};
 use super::request_body::RequestBody;
 use crate::domain::certificates::client_certificate::PeerCertificate;
 use crate::domain::fleet::agent::Transport;
@@ -150,7 +150,7 @@ impl ExchangeSessions {
             }
             return Err(refusal);
         }
-        let (relay, transport) = relay(Carries::AllFrames);
+        let (relay, transport) = relay(FetchedFrames::AllFrames);
         let exchange = Arc::new(Exchange {
             relay,
             certificate,

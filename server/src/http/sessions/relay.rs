@@ -1,4 +1,4 @@
-//! A transport whose frames come and go with HTTP requests.
+//! A transport of frames over HTTP requests.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,26 +13,25 @@ use crate::services::sessions::{Activity, AgentMessage, AgentTransport, Transpor
 
 /// Most frames from the agent that wait for the session.
 const INBOUND: usize = 64;
-/// Most bytes to the agent that wait for a request. An agent that leaves more than this unfetched
-/// counts as gone.
+/// Most bytes for the agent that wait for its next request. A session with more than this ends.
 const OUTBOUND_BYTES: usize = 16 * 1024 * 1024;
 
-/// The session's end.
+/// What the session holds.
 pub struct RelayTransport {
     inbound: mpsc::Receiver<AgentMessage>,
     shared: Arc<RelayState>,
-    carries: Carries,
+    fetched: FetchedFrames,
 }
 
-/// The frames that the agent may fetch.
+/// The frames that the agent fetches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carries {
+pub enum FetchedFrames {
     AllFrames,
     /// Basic agents fetch commands and nothing else.
     CommandsOnly,
 }
 
-/// The requests' end.
+/// What the requests hold.
 pub struct Relay {
     inbound: mpsc::Sender<AgentMessage>,
     shared: Arc<RelayState>,
@@ -68,12 +67,12 @@ struct Outbound {
 }
 
 /// Both ends of a new link.
-pub fn relay(carries: Carries) -> (Relay, RelayTransport) {
+pub fn relay(fetched: FetchedFrames) -> (Relay, RelayTransport) {
     let (sender, receiver) = mpsc::channel(INBOUND);
     let shared = Arc::new(RelayState::default());
     (
         Relay { inbound: sender, shared: Arc::clone(&shared) },
-        RelayTransport { inbound: receiver, shared, carries },
+        RelayTransport { inbound: receiver, shared, fetched },
     )
 }
 
@@ -193,7 +192,8 @@ impl AgentTransport for RelayTransport {
         if matches!(frame, ServerFrame::Registered(_)) {
             self.shared.finish_opening(Opening::Registered);
         }
-        if self.carries == Carries::CommandsOnly && !matches!(frame, ServerFrame::Command(_)) {
+        if self.fetched == FetchedFrames::CommandsOnly && !matches!(frame, ServerFrame::Command(_))
+        {
             return Ok(());
         }
         let text = serde_json::to_string(frame).map_err(|_| TransportEnd::Violation)?;

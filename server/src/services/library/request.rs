@@ -9,9 +9,9 @@ use serde_json::json;
 use crate::domain::fleet::target::{Target, TargetSpec};
 use crate::domain::library::records::ScriptRecord;
 use crate::domain::library::rules::{
-    MAX_SCRIPT_DESCRIPTION_CHARS, MAX_VERSION_MESSAGE_CHARS, check_folder, check_text,
+    MAX_SCRIPT_DESCRIPTION_CHARS, MAX_VERSION_MESSAGE_CHARS, check_folder,
 };
-use crate::domain::name::check_tags;
+use crate::domain::name::{check_tags, check_text};
 use crate::services::error::{Result, ServiceError};
 
 /// Changes to what people see of a script. `None` keeps the value.
