@@ -4,11 +4,11 @@ use std::io::{Cursor, Read};
 use std::path::{Component, Path};
 
 use muster_protocol::package::archive::{self, ArchiveEntry};
+use muster_protocol::package::description::{ArchiveFacts, read as read_description};
 use muster_protocol::package::{
     EntryKind, MAX_ENTRIES, MAX_UNPACK_RATIO, MAX_UNPACKED_BYTES, MIN_RATIO_BYTES, PackageDocument,
 };
 use muster_protocol::schedule::TaskTimes;
-use muster_server::domain::library::package_description::{self, ArchiveFacts};
 
 /// What is read of an archive stays beneath its folder and within its bounds.
 pub fn archive(bytes: &[u8]) {
@@ -41,7 +41,7 @@ const NOW_MS: i64 = 1_767_225_600_000;
 /// An accepted description is a document that hosts accept, too.
 pub fn description(bytes: &[u8]) {
     let facts = ArchiveFacts { sha256: "0".repeat(64), archive_bytes: 1, unpacked_bytes: 1 };
-    match package_description::read(bytes, facts) {
+    match read_description(bytes, facts) {
         Ok(document) => {
             assert_eq!(document.check(), Ok(()));
             if let Some(schedule) = &document.schedule {

@@ -88,6 +88,7 @@ fn server_frames_of_the_full_protocol() {
                 name: "backup".into(),
                 package: pin(),
                 document: "{}".into(),
+                signatures: vec![],
                 parameters: [("WHO".to_owned(), "world".to_owned())].into(),
                 control: Some(ServiceControl { is_stopped: true, restart_requests: 1 }),
             }],

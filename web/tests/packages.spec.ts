@@ -35,6 +35,7 @@ test('a package is uploaded with its progress, and the keyboard alone is enough'
   await expect(bar).toHaveAttribute('aria-valuenow', /^[1-9]\d*$/);
   await expect(page.getByRole('heading', { name: 'backup', level: 1 })).toBeVisible();
   await expect(page).toHaveURL('/library/packages/backup?version=1.2.0');
+  await expect(page.getByRole('region', { name: 'Archive' }).getByText('not signed')).toBeVisible();
   await session.send('Network.emulateNetworkConditions', { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
   await session.detach();
 });

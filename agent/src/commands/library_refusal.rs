@@ -3,6 +3,9 @@
 use muster_protocol::library::{ContentError, SignatureError};
 use muster_protocol::package::PackageContentError;
 
+/// The code of a version that a publisher has signed, but not until now.
+pub const SIGNATURE_EXPIRED: &str = "signature_expired";
+
 /// Why the library's script is refused, beside the reasons that any `execute` has.
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryRefusal {
@@ -19,9 +22,9 @@ pub enum LibraryRefusal {
     #[error(transparent)]
     Package(#[from] PackageContentError),
     #[error(
-        "the policy of this host asks for the signature of one of its publishers, and packages can't be signed; run a signed script of the library, or run the package on a host that pins no publishers"
+        "a publisher has stated that this version of the package `{0}` is too old for this host; run a newer one, or sign this one again with `muster publisher sign --newest`"
     )]
-    UnsignedPackage,
+    OutdatedPackage(String),
 }
 
 impl LibraryRefusal {
@@ -30,8 +33,9 @@ impl LibraryRefusal {
         match self {
             Self::Content(error) => error.code(),
             Self::Package(error) => error.code(),
-            Self::Signature(_) | Self::UnsignedPackage => "publisher_required",
-            Self::Outdated { .. } => "version_outdated",
+            Self::Signature(SignatureError::Expired) => SIGNATURE_EXPIRED,
+            Self::Signature(_) => "publisher_required",
+            Self::Outdated { .. } | Self::OutdatedPackage(_) => "version_outdated",
         }
     }
 }

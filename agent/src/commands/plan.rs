@@ -8,6 +8,7 @@ use super::library::{self, PlannedLibrary};
 use super::planned::{HostRules, Planned};
 use super::{file, package, steps};
 use crate::executions::ledger::record::ParameterRecord;
+use crate::policy::minimum_versions::Minimum;
 
 /// Checks a command against what the host permits; of steps, each of them.
 ///
@@ -27,12 +28,14 @@ fn plan_one(command: &Command, rules: HostRules<'_>) -> Result<Planned, ExecuteR
         let rules = library::LibraryRules { policy, minimum_version: &minimum_version, now_ms };
         let PlannedLibrary { launch, parameters, file, minimum } =
             library::plan(command, &rules, output)?;
+        let minimum = minimum.map(|(name, version)| Minimum::Script { name, version });
         let minimums = minimum.into_iter().collect();
         return Ok(Planned { launch, parameters, files: vec![file], minimums });
     }
-    let (launch, parameters) = if package::is_requested(&command.data) {
-        package::plan(command, policy, output)?
-    } else if file::is_requested(&command.data) {
+    if package::is_requested(&command.data) {
+        return package::plan(command, rules);
+    }
+    let (launch, parameters) = if file::is_requested(&command.data) {
         (file::plan(&command.data, policy, output)?, ParameterRecord::default())
     } else {
         let allowed = execute::AllowedScripts { manifest, allow: policy.allow };

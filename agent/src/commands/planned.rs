@@ -6,7 +6,7 @@ use super::execute::OutputLimits;
 use crate::executions::ledger::record::{Launch, ParameterRecord};
 use crate::executions::library_cache::LibraryFile;
 use crate::policy::Policy;
-use crate::policy::minimum_versions::MinimumVersions;
+use crate::policy::minimum_versions::{Minimum, MinimumVersions};
 
 /// What the host permits, and what it knows beside the command.
 #[derive(Clone, Copy)]
@@ -26,6 +26,6 @@ pub struct Planned {
     pub parameters: ParameterRecord,
     /// Bodies of scripts of the library.
     pub files: Vec<LibraryFile>,
-    /// What statements of publishers make the oldest versions: names and numbers.
-    pub minimums: Vec<(String, u32)>,
+    /// What statements of publishers make the oldest versions.
+    pub minimums: Vec<Minimum>,
 }

@@ -13,6 +13,7 @@ use super::execute::ExecuteRefusal;
 use super::library_refusal::LibraryRefusal;
 use super::planned::{HostRules, Planned};
 use crate::executions::ledger::record::{Launch, ParameterRecord, StepLaunch};
+use crate::policy::minimum_versions::Minimum;
 
 /// The data of an `execute` with steps.
 #[derive(Deserialize)]
@@ -135,9 +136,15 @@ fn check_minimums(all: &Planned) -> Result<(), ExecuteRefusal> {
         let (Some(version), Some(script)) = (step.launch.library, &step.launch.script) else {
             continue;
         };
-        let of_script =
-            |(name, _): &&(String, u32)| script.strip_prefix(LIBRARY_PREFIX) == Some(name.as_str());
-        let minimums = all.minimums.iter().filter(of_script).map(|(_, minimum)| *minimum);
+        let of_script = |minimum: &Minimum| match minimum {
+            Minimum::Script { name, version }
+                if script.strip_prefix(LIBRARY_PREFIX) == Some(name) =>
+            {
+                Some(*version)
+            }
+            _ => None,
+        };
+        let minimums = all.minimums.iter().filter_map(of_script);
         let minimum = minimums.max().unwrap_or(0);
         if version.version < minimum {
             let name = script.trim_start_matches(LIBRARY_PREFIX).to_owned();

@@ -5,15 +5,19 @@ use muster_protocol::CommandName;
 use muster_protocol::frame::Command;
 use muster_protocol::library::ScriptContent;
 use muster_protocol::limits::MAX_COMMAND_DATA_BYTES;
+use muster_protocol::manifest::Manifest;
 use muster_protocol::package::{AssignedPackage, PACKAGE_PREFIX, PackageKind, open_document};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::execute::OutputLimits;
+use super::planned::{HostRules, Planned};
 use super::{decision, package};
+use crate::clock::unix_ms;
 use crate::executions::ledger::record::Launch;
 use crate::executions::{PlannedRun, RunPlanner, RunRefusal};
 use crate::platform;
+use crate::policy::minimum_versions::{Minimum, MinimumVersions};
 use crate::policy::{self, Forbidden, PolicyFile};
 use crate::storage::layout::StateDir;
 
@@ -22,13 +26,15 @@ use crate::storage::layout::StateDir;
 pub struct TaskPlanner {
     state: StateDir,
     policy: PolicyFile,
+    minimum_versions: MinimumVersions,
     output: OutputLimits,
 }
 
 impl TaskPlanner {
-    pub fn new(state: StateDir, output: OutputLimits) -> Self {
+    /// Shares what statements of publishers have made the oldest versions.
+    pub fn new(state: StateDir, minimum_versions: MinimumVersions, output: OutputLimits) -> Self {
         let policy = PolicyFile::open(&state);
-        Self { state, policy, output }
+        Self { state, policy, minimum_versions, output }
     }
 }
 
@@ -60,13 +66,28 @@ impl RunPlanner for TaskPlanner {
         if free.is_ok_and(|free| free < decision::MIN_FREE_BYTES) {
             return refused("no_space", decision::no_space());
         }
-        match package::plan(&command, policy, self.output) {
-            Ok((launch, parameters)) => {
+        let rules = HostRules {
+            manifest: &Manifest::default(),
+            policy,
+            minimum_versions: &self.minimum_versions,
+            output: self.output,
+            now_ms: unix_ms(),
+        };
+        match package::plan(&command, rules) {
+            Ok(Planned { launch, parameters, minimums, .. }) => {
                 let launch = Launch { run_as: policy.run_as.clone(), ..launch };
-                Ok(PlannedRun { launch, parameters })
+                Ok(PlannedRun { launch, parameters, minimums })
             }
             Err(reason) => refused(reason.code(), reason.to_string()),
         }
+    }
+
+    fn note_start(&mut self, minimums: &[Minimum]) -> Result<(), RunRefusal> {
+        for minimum in minimums {
+            let raised = self.minimum_versions.raise(minimum);
+            raised.map_err(|error| RunRefusal::new("storage_failed", error.to_string()))?;
+        }
+        Ok(())
     }
 }
 
@@ -93,7 +114,7 @@ fn command(assigned: &AssignedPackage) -> Command {
         content: Some(Box::new(ScriptContent {
             document: assigned.document.clone(),
             body: String::new(),
-            signatures: Vec::new(),
+            signatures: assigned.signatures.clone(),
         })),
         step_contents: Vec::new(),
         call: None,

@@ -179,8 +179,8 @@ impl Session<'_> {
             return;
         }
         if let CommandDecision::Accept(new) = &decision {
-            for (name, version) in &new.minimums {
-                if let Err(error) = self.agent.minimum_versions.raise(name, *version) {
+            for minimum in &new.minimums {
+                if let Err(error) = self.agent.minimum_versions.raise(minimum) {
                     self.reject(id, &error);
                     return;
                 }

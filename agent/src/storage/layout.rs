@@ -103,6 +103,11 @@ impl StateDir {
     pub fn minimum_versions(&self) -> PathBuf {
         self.0.join("minimum_versions")
     }
+
+    /// The lowest ranks of packages.
+    pub fn minimum_packages(&self) -> PathBuf {
+        self.0.join("minimum_packages")
+    }
     /// Bodies of library scripts.
     pub fn library(&self) -> PathBuf {
         self.0.join(LIBRARY)

@@ -9,6 +9,7 @@ use muster_agent::executions::ledger::record::ParameterRecord;
 use muster_agent::executions::{
     ExecutionEvent, ExecutionManager, PlannedRun, RunPlanner, RunRefusal, remove_assignments,
 };
+use muster_agent::policy::minimum_versions::Minimum;
 use muster_protocol::library::sha256_hex;
 use muster_protocol::package::{AssignedPackage, AssignmentState, PackageDocument, PackagePin};
 use serde_json::json;
@@ -32,8 +33,13 @@ impl RunPlanner for Planner {
             false => Ok(PlannedRun {
                 launch: self.launch.clone(),
                 parameters: ParameterRecord::default(),
+                minimums: vec![],
             }),
         }
+    }
+
+    fn note_start(&mut self, _: &[Minimum]) -> Result<(), RunRefusal> {
+        Ok(())
     }
 }
 
@@ -55,6 +61,7 @@ fn task(assignment: u128) -> AssignedPackage {
             document_sha256: sha256_hex(text.as_bytes()),
         },
         document: text,
+        signatures: vec![],
         parameters: Default::default(),
         control: None,
     }

@@ -32,8 +32,9 @@ pub use self::rehearsal::{Leak, LeakPlace, MAX_LEAKS, Rehearsal};
 pub use self::requirements::{MAX_REQUIREMENTS_BYTES, check_requirements, plain_requirements};
 pub use self::signature::{
     MAX_SIGNATURE_BYTES, MAX_SIGNATURE_LIFETIME_MS, STATEMENT_FORMAT, ScriptSignature,
-    SignatureError, SignedScript, find_valid,
+    SignatureError, SignedScript, Statement, find_valid,
 };
+pub(crate) use self::signature::{check_expiry, find_statement};
 use crate::limits::MAX_TIMEOUT_MS;
 use crate::parameter::secret_parameters::SecretParameters;
 use crate::parameter::{

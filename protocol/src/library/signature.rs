@@ -3,6 +3,7 @@
 //! The signed bytes are a context and the statement, exactly as the publisher wrote it: JSON with the
 //! fields of [`SignedScript`]. Servers store and send it, and can neither make nor change one.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{ScriptDocument, sha256_hex};
@@ -17,7 +18,7 @@ pub const MAX_SIGNATURE_LIFETIME_MS: u64 = 400 * 24 * 3_600_000;
 /// What a statement is signed as.
 const CONTEXT: &str = "muster script 1";
 
-/// A signed statement about one version.
+/// A signed statement about one version of a script, or of a package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -51,22 +52,47 @@ pub struct SignedScript {
 pub enum SignatureError {
     #[error("none of the publishers that this host trusts has signed it")]
     Unsigned,
-    #[error("the signature is for another script or version")]
+    #[error("the signature is for another script, package or version")]
     Other,
     #[error("the signature has expired by the host's clock")]
     Expired,
     #[error("the signature is valid for more than 400 days by the host's clock")]
     TooLong,
+    #[error("the version was signed more than a day after now by the host's clock")]
+    Ahead,
     #[error("the signature can't be read; it may be from a newer program")]
     Unreadable,
 }
 
+/// What a publisher can state. Each kind is signed as another one, so that no signature counts for two.
+pub trait Statement: Serialize + DeserializeOwned {
+    /// What a statement is signed as.
+    const CONTEXT: &'static str;
+
+    fn format(&self) -> u32;
+
+    /// The key that signs.
+    fn publisher(&self) -> AgentPublicKey;
+}
+
+impl Statement for SignedScript {
+    const CONTEXT: &'static str = CONTEXT;
+
+    fn format(&self) -> u32 {
+        self.format
+    }
+
+    fn publisher(&self) -> AgentPublicKey {
+        self.publisher
+    }
+}
+
 impl ScriptSignature {
     /// Signs a statement. The same statement gives the same signature.
-    pub fn sign(signed: &SignedScript, pair: &AgentKeyPair) -> Self {
+    pub fn sign<S: Statement>(signed: &S, pair: &AgentKeyPair) -> Self {
         // Plain data with string keys always serialises.
         let statement = serde_json::to_string(signed).unwrap_or_default();
-        let signature = pair.sign(message(&statement).as_bytes());
+        let signature = pair.sign(message::<S>(&statement).as_bytes());
         Self { statement, signature }
     }
 
@@ -74,22 +100,23 @@ impl ScriptSignature {
     ///
     /// # Errors
     /// [`SignatureError::Unreadable`].
-    pub fn read(&self) -> Result<SignedScript, SignatureError> {
-        let signed: SignedScript =
+    pub fn read<S: Statement>(&self) -> Result<S, SignatureError> {
+        let signed: S =
             serde_json::from_str(&self.statement).map_err(|_| SignatureError::Unreadable)?;
-        if signed.format == STATEMENT_FORMAT { Ok(signed) } else { Err(SignatureError::Unreadable) }
+        let is_known = signed.format() == STATEMENT_FORMAT;
+        if is_known { Ok(signed) } else { Err(SignatureError::Unreadable) }
     }
 
     /// What one of these publishers states.
     ///
     /// # Errors
     /// [`SignatureError::Unsigned`] if none of them has signed it.
-    pub fn open(&self, publishers: &[AgentPublicKey]) -> Result<SignedScript, SignatureError> {
-        let bytes = message(&self.statement);
+    pub fn open<S: Statement>(&self, publishers: &[AgentPublicKey]) -> Result<S, SignatureError> {
+        let bytes = message::<S>(&self.statement);
         let has_signed = |key: &&AgentPublicKey| key.has_signed(bytes.as_bytes(), &self.signature);
         let signer = publishers.iter().find(has_signed).ok_or(SignatureError::Unsigned)?;
-        let signed = self.read()?;
-        if signed.publisher == *signer { Ok(signed) } else { Err(SignatureError::Unsigned) }
+        let signed: S = self.read()?;
+        if signed.publisher() == *signer { Ok(signed) } else { Err(SignatureError::Unsigned) }
     }
 
     /// True if it is small enough to be stored and sent.
@@ -114,14 +141,19 @@ impl SignedScript {
         {
             return Err(SignatureError::Other);
         }
-        if self.expires_at_ms <= now_ms {
-            return Err(SignatureError::Expired);
-        }
-        if self.expires_at_ms - now_ms > MAX_SIGNATURE_LIFETIME_MS {
-            return Err(SignatureError::TooLong);
-        }
-        Ok(())
+        check_expiry(self.expires_at_ms, now_ms)
     }
+}
+
+/// Checks that a statement holds now, and not for too long.
+pub(crate) fn check_expiry(expires_at_ms: u64, now_ms: u64) -> Result<(), SignatureError> {
+    if expires_at_ms <= now_ms {
+        return Err(SignatureError::Expired);
+    }
+    if expires_at_ms - now_ms > MAX_SIGNATURE_LIFETIME_MS {
+        return Err(SignatureError::TooLong);
+    }
+    Ok(())
 }
 
 /// Finds a statement of one of the publishers that allows this version now.
@@ -136,10 +168,24 @@ pub fn find_valid(
     now_ms: u64,
 ) -> Result<SignedScript, SignatureError> {
     let document_sha256 = sha256_hex(document_text.as_bytes());
+    find_statement(signatures, publishers, |signed: &SignedScript| {
+        signed.check(document, &document_sha256, now_ms)
+    })
+}
+
+/// Finds a statement of one of the publishers that passes a check.
+///
+/// # Errors
+/// [`SignatureError`], the most specific one if there are several signatures.
+pub(crate) fn find_statement<S: Statement>(
+    signatures: &[ScriptSignature],
+    publishers: &[AgentPublicKey],
+    check: impl Fn(&S) -> Result<(), SignatureError>,
+) -> Result<S, SignatureError> {
     let mut refusal = SignatureError::Unsigned;
     for signature in signatures.iter().take(super::content::MAX_SIGNATURES) {
         let opened = signature.open(publishers).and_then(|signed| {
-            signed.check(document, &document_sha256, now_ms)?;
+            check(&signed)?;
             Ok(signed)
         });
         match opened {
@@ -151,8 +197,8 @@ pub fn find_valid(
     Err(refusal)
 }
 
-fn message(statement: &str) -> SignedMessage {
-    SignedMessage::new(CONTEXT).field(statement.as_bytes())
+fn message<S: Statement>(statement: &str) -> SignedMessage {
+    SignedMessage::new(S::CONTEXT).field(statement.as_bytes())
 }
 
 #[cfg(test)]

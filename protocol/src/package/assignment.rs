@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{PackagePin, ServiceControl, ServiceReport};
+use crate::library::ScriptSignature;
 use crate::parameter::Parameters;
 
 /// The capability of an agent that takes assignments.
@@ -26,6 +27,9 @@ pub struct AssignedPackage {
     pub package: PackagePin,
     /// What the pin names: the document of the package, JSON as text.
     pub document: String,
+    /// What publishers have signed about the document.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<ScriptSignature>,
     /// Of each run. An assignment keeps them as long as it exists.
     #[serde(default, skip_serializing_if = "Parameters::is_empty")]
     pub parameters: Parameters,

@@ -7,12 +7,15 @@
 #[cfg(feature = "archives")]
 pub mod archive;
 mod assignment;
+#[cfg(feature = "descriptions")]
+pub mod description;
 mod document;
 mod entries;
 mod pin;
 mod reference;
 mod schedule;
 mod service;
+mod signature;
 
 pub use self::assignment::{
     ASSIGNMENTS_CAPABILITY, AssignedPackage, AssignmentReport, AssignmentState,
@@ -34,6 +37,7 @@ pub use self::service::{
     MIN_HEALTH_INTERVAL_MS, MIN_SERVICE_MEMORY_BYTES, RestartPolicy, SERVICE_TIMEOUT_MS,
     ServiceControl, ServiceHealth, ServiceLimits, ServiceReport, ServiceSettings, ServiceState,
 };
+pub use self::signature::{MAX_PACKAGE_SIGNATURES, SignedPackage, find_package_statement};
 
 /// The capability of an agent that runs packages.
 pub const CAPABILITY: &str = "packages";

@@ -163,6 +163,10 @@ id!(
     ScriptSignatureId
 );
 id!(
+    /// A publisher's signature of a version of a package.
+    PackageSignatureId
+);
+id!(
     /// A file that was uploaded to be pushed to hosts.
     FileId
 );

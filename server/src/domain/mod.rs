@@ -85,7 +85,6 @@ pub mod integrations {
 pub mod library {
     pub mod assignment_records;
     pub mod difference;
-    pub mod package_description;
     pub mod package_records;
     pub mod records;
     pub mod rules;

@@ -60,6 +60,7 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("PATCH", "/api/scripts/{id}", &[Scope::ScriptsWrite]),
     ("POST", "/api/scripts/{id}/versions", &[Scope::ScriptsWrite]),
     ("POST", "/api/scripts/{id}/versions/{version}/signatures", &[Scope::ScriptsWrite]),
+    ("POST", "/api/packages/{id}/signatures", &[Scope::ScriptsWrite]),
     ("POST", "/api/packages", &[Scope::ScriptsWrite]),
     ("POST", "/api/files", &[Scope::FilesWrite]),
     ("PUT", "/api/files/{id}/content", &[Scope::FilesWrite]),

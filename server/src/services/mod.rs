@@ -277,7 +277,13 @@ impl Services {
             counting: Arc::new(Semaphore::new(1)),
         };
         let library = library::Library { store: store(), clock: clock() };
-        let packages = library::packages::Packages::new(store(), clock(), outside.packages);
+        let assignment_changes = Arc::<Notify>::default();
+        let packages = library::packages::Packages::new(
+            store(),
+            clock(),
+            outside.packages,
+            Arc::clone(&assignment_changes),
+        );
         let files = library::files::FileLibrary::new(store(), clock(), outside.uploaded_files);
         let jobs = commands::jobs::Jobs {
             library: library.clone(),
@@ -407,7 +413,7 @@ impl Services {
                 hub: hub(),
                 clock: clock(),
                 guard: guard.clone(),
-                changed: Arc::default(),
+                changed: assignment_changes,
             },
             live_output: commands::output::live::LiveOutput {
                 store: store(),

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::record::{CommandRecord, Launch, ParameterRecord};
 use crate::executions::library_cache::LibraryFile;
 use crate::platform::BootInstant;
+use crate::policy::minimum_versions::Minimum;
 
 /// The ledger's identity and counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,8 +64,8 @@ pub struct NewCommand {
     pub parameters: ParameterRecord,
     /// Bodies of scripts of the library.
     pub files: Vec<LibraryFile>,
-    /// The oldest versions of scripts of the library that may run once this command is accepted.
-    pub minimums: Vec<(String, u32)>,
+    /// The oldest versions that may run once this command is accepted.
+    pub minimums: Vec<Minimum>,
     /// The id of the request to the server, for the log.
     pub request_id: Option<String>,
     /// Set for a run that this host has started itself.

@@ -51,7 +51,7 @@ impl Explanation {
         line(match self.library {
             true => match &self.publishers {
                 Some(keys) => format!(
-                    "  Run scripts of its library as {user}, if one of these publishers has signed the version: {}.",
+                    "  Run scripts and packages of its library as {user}, if one of these publishers has signed the version: {}.",
                     keys.join(", ")
                 ),
                 None => format!("  Run ANY script of its library as {user}, signed or not."),

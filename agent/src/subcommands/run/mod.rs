@@ -78,7 +78,7 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
         limit_bytes: limits.output.limit_bytes.min(MAX_TASK_OUTPUT_BYTES),
         ..limits.output
     };
-    let planner = TaskPlanner::new(agent.state.clone(), output);
+    let planner = TaskPlanner::new(agent.state.clone(), agent.minimum_versions.clone(), output);
     agent.executions.use_assignments(Box::new(planner))?;
     let status_file = agent.status_file.insert(status_file);
     let fingerprint = agent.key_pair.public_key().fingerprint();

@@ -2,6 +2,7 @@
 
 mod archive;
 mod push;
+pub mod signing;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::Value;
 
+use super::scripts::signing::SignatureOptions;
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::listing::{LatestLimit, List};
@@ -57,10 +59,13 @@ enum Action {
     ///
     ///   muster packages push ./backup
     ///   muster packages push backup-1.2.0.zip
+    ///   muster packages push ./backup --key publisher.pem
     #[command(verbatim_doc_comment)]
     Push {
         /// Folder or archive
         source: PathBuf,
+        #[command(flatten)]
+        signature: SignatureOptions,
     },
     /// Download the archive of a package to a new file
     Download {
@@ -95,7 +100,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let id = id_of(session, &package, false).await?;
             session.show(&["packages", &id]).await
         }
-        Action::Push { source } => push::push(&source, session).await,
+        Action::Push { source, signature } => push::push(&source, &signature, session).await,
         Action::Download { package, file } => {
             let id = id_of(session, &package, false).await?;
             download(session, &id, &file).await

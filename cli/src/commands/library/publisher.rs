@@ -1,4 +1,4 @@
-//! `muster publisher`: the key with which a publisher signs versions of scripts, on the publisher's own
+//! `muster publisher`: the key with which a publisher signs versions of scripts and packages, on the publisher's own
 //! machine.
 
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use clap::Subcommand;
 use muster_protocol::identity::AgentKeyPair;
 use serde_json::json;
 
+use super::packages::signing;
 use super::scripts::signing::{SignatureOptions, read_key, sign_folder};
 use crate::commands::releases::release::key_file;
 use crate::error::CliError;
@@ -21,7 +22,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Create a key that signs scripts, and print its public half for the policies of hosts (offline)
+    /// Create a key that signs scripts and packages, and print its public half for the policies of hosts (offline)
     Keygen {
         /// New file for the private key
         file: PathBuf,
@@ -31,14 +32,14 @@ enum Action {
         /// File with the private key
         file: PathBuf,
     },
-    /// Sign the version of the server that is the script of your own folder
+    /// Sign the version of the server that is the script or the package of your own folder
     ///
-    /// Text, interpreter, parameters and timeout come from the folder. If the server shows anything else,
-    /// nothing is signed. For a script that was written elsewhere: `muster scripts pull`, read it, then sign it.
+    /// Everything that is signed comes from the folder, or from the archive of a package. If the server shows anything
+    /// else, nothing is signed. For a script that was written elsewhere: `muster scripts pull`, read it, then sign it.
     Sign {
-        /// Folder with the `script.toml` of the script
+        /// Folder with a `script.toml` or a `muster.toml`, or the archive of a package
         folder: PathBuf,
-        /// Sign this version, whichever versions this key has signed [default: the latest]
+        /// Sign this version of a script, whichever versions this key has signed [default: the latest]
         #[arg(long, value_name = "N")]
         version: Option<u32>,
         #[command(flatten)]
@@ -95,7 +96,15 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     let Action::Sign { folder, version, signature } = args.action else {
         return run_offline(args, session.output);
     };
-    let signed = sign_folder(session, &folder, version, &signature).await?;
+    let signed = match signing::is_package(&folder) {
+        true if version.is_some() => {
+            return Err(CliError::Usage(
+                "--version is for scripts only; muster.toml has the version".into(),
+            ));
+        }
+        true => signing::sign(session, &folder, &signature).await?,
+        false => sign_folder(session, &folder, version, &signature).await?,
+    };
     session.output.details(&signed)?;
     Ok(0)
 }

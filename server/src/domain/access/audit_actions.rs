@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 124] = [
+pub const AUDIT_ACTIONS: [&str; 125] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -84,6 +84,7 @@ pub const AUDIT_ACTIONS: [&str; 124] = [
     "member.delete",
     "member.update",
     "package.delete",
+    "package.sign",
     "package.upload",
     "passkey.create",
     "passkey.delete",

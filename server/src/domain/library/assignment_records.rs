@@ -1,5 +1,6 @@
 //! What the API shows of assignments.
 
+use muster_protocol::library::ScriptSignature;
 use muster_protocol::package::{PackageKind, PackagePin, ServiceReport};
 use muster_protocol::parameter::Parameters;
 use strum::{EnumString, IntoStaticStr};
@@ -74,6 +75,8 @@ pub struct WantedAssignment {
     pub row: AssignmentRecord,
     /// The document of the package, byte for byte.
     pub document: String,
+    /// What publishers have signed about it.
+    pub signatures: Vec<ScriptSignature>,
     pub pin: PackagePin,
     /// Of the key that made it; `None` for a member, who may run packages on all agents.
     pub maker: Option<KeyRights>,

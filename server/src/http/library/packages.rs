@@ -9,16 +9,16 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::views::{ScriptParameterView, views};
+use super::views::{ScriptParameterView, ScriptSignatureBody, views};
 use crate::domain::ids::{PackageId, PrincipalId};
-use crate::domain::library::package_records::PackageRecord;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
-use crate::http::extract::{Id, Params, page};
+use crate::http::extract::{Body, Id, Params, page};
 use crate::http::file_body::serve_archive;
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::caller::Caller;
+use crate::services::library::packages::PackageSnapshot;
 
 /// The type of archives in requests and answers.
 const ARCHIVE_TYPE: &str = "application/octet-stream";
@@ -28,6 +28,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(list_packages, upload_package))
         .routes(routes!(get_package, delete_package))
         .routes(routes!(download_package))
+        .routes(routes!(sign_package))
 }
 
 /// Which packages to list.
@@ -76,10 +77,14 @@ struct PackageView {
     entry_count: i64,
     created_by: PrincipalId,
     created_at: Timestamp,
+    /// JSON, byte for byte as hosts get it and publishers sign it.
+    document: String,
+    /// What publishers have signed about the document.
+    signatures: Vec<ScriptSignatureBody>,
 }
 
-impl From<PackageRecord> for PackageView {
-    fn from(row: PackageRecord) -> Self {
+impl From<PackageSnapshot> for PackageView {
+    fn from(PackageSnapshot { row, signatures }: PackageSnapshot) -> Self {
         let content = row.content();
         let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
         Self {
@@ -99,6 +104,8 @@ impl From<PackageRecord> for PackageView {
             entry_count: row.entry_count,
             created_by: row.created_by,
             created_at: row.created_at,
+            document: row.document,
+            signatures: signatures.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -143,7 +150,7 @@ async fn upload_package(
         upload.write(&bytes).await?;
     }
     let (package, is_new) = upload.finish().await?;
-    let location = [(header::LOCATION, format!("/api/packages/{}", package.id))];
+    let location = [(header::LOCATION, format!("/api/packages/{}", package.row.id))];
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, location, axum::Json(PackageView::from(package))).into_response())
 }
@@ -171,6 +178,22 @@ async fn download_package(
 ) -> ApiResult<Response> {
     let path = state.services.packages.archive(&caller, PackageId(id)).await?;
     serve_archive(&path, request).await
+}
+
+/// Store what a publisher has signed about a package, made with `muster publisher sign`. A later signature of
+/// the same publisher replaces it. The server can't make one.
+#[utoipa::path(post, path = "/api/packages/{id}/signatures", tag = "library", params(("id" = uuid::Uuid, Path)),
+    request_body = ScriptSignatureBody,
+    responses((status = 200, body = PackageView), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn sign_package(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(body): Body<ScriptSignatureBody>,
+) -> ApiResult<axum::Json<PackageView>> {
+    let packages = &state.services.packages;
+    Ok(axum::Json(packages.sign(&caller, PackageId(id), body.into()).await?.into()))
 }
 
 /// Delete a package. Executions that wait for their hosts do not run any more; the history keeps the

@@ -168,6 +168,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("list_script_versions", "200", "A page of versions."),
     ("list_scripts", "200", "A page of scripts."),
     ("save_script_version", "201", "The version."),
+    ("sign_package", "200", "The package with its signatures."),
     ("sign_script_version", "200", "The version with its signatures."),
     ("update_script", "200", "The script."),
     ("list_alert_rules", "200", "Rules."),

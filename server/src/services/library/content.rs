@@ -101,7 +101,8 @@ impl Library {
             sha256: row.sha256.clone(),
             document_sha256: sha256_hex(row.document.as_bytes()),
         };
-        Ok(PinnedPackage { pin, document, content: Arc::new(package_content(row)) })
+        let content = self.package_content(row).await?;
+        Ok(PinnedPackage { pin, document, content: Arc::new(content) })
     }
 
     /// The contents of versions that still exist.
@@ -119,7 +120,10 @@ impl Library {
                 }
                 VersionKey::Package(tenant_id, name, version) => {
                     let tenant = self.store.tenant(*tenant_id);
-                    tenant.named_package(name, Some(version)).await?.map(package_content)
+                    match tenant.named_package(name, Some(version)).await? {
+                        Some(row) => Some(self.package_content(row).await?),
+                        None => None,
+                    }
                 }
             };
             if let Some(found) = found {
@@ -127,6 +131,20 @@ impl Library {
             }
         }
         Ok(contents)
+    }
+
+    /// The document and its signatures alone: hosts download the archive.
+    async fn package_content(
+        &self,
+        row: PackageRecord,
+    ) -> std::result::Result<ScriptContent, StoreError> {
+        let tenant = self.store.tenant(row.tenant_id);
+        let signatures = tenant.package_signatures(vec![row.id]).await?.remove(&row.id);
+        Ok(ScriptContent {
+            document: row.document,
+            body: String::new(),
+            signatures: signatures.unwrap_or_default(),
+        })
     }
 }
 
@@ -222,9 +240,4 @@ fn read<T: DeserializeOwned>(pin: Option<Value>) -> Option<T> {
 fn content(found: ScriptVersionContent) -> ScriptContent {
     let ScriptVersionContent { row, body, signatures } = found;
     ScriptContent { document: row.document, body, signatures }
-}
-
-/// The document alone: hosts download the archive.
-fn package_content(row: PackageRecord) -> ScriptContent {
-    ScriptContent { document: row.document, body: String::new(), signatures: Vec::new() }
 }

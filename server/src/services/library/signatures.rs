@@ -1,6 +1,6 @@
 //! Signatures of publishers. The server stores and hands them on; only hosts know which keys they trust.
 
-use muster_protocol::library::{MAX_SIGNATURES, ScriptSignature, sha256_hex};
+use muster_protocol::library::{MAX_SIGNATURES, ScriptSignature, SignedScript, sha256_hex};
 use serde_json::json;
 
 use super::changes::require_write;
@@ -30,11 +30,11 @@ impl Library {
         if !signature.is_bounded() {
             return invalid("is too large");
         }
-        let signed = match signature.read() {
+        let signed = match signature.read::<SignedScript>() {
             Ok(signed) => signed,
             Err(error) => return invalid(&format!("is not valid: {error}")),
         };
-        if signature.open(&[signed.publisher]).is_err() {
+        if signature.open::<SignedScript>(&[signed.publisher]).is_err() {
             return invalid("was signed by another key than it names");
         }
         let document_sha256 = sha256_hex(found.row.document.as_bytes());

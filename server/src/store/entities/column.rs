@@ -22,9 +22,9 @@ use crate::domain::ids::{
     AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AssignmentId,
     AuditId, CalendarId, CertificateId, CommandId, DeviceLoginId, EventId, FileId, FireId, GroupId,
     HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId,
-    PackageId, PasskeyId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId,
-    ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, TriggerStateId, UserId,
-    WebhookDeliveryId, WebhookKeyId,
+    PackageId, PackageSignatureId, PasskeyId, PrincipalId, RegistrationId, ReleaseId, ScheduleId,
+    ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, TriggerStateId,
+    UserId, WebhookDeliveryId, WebhookKeyId,
 };
 use crate::domain::integrations::alert::{AlertEndReason, AlertMetric};
 use crate::domain::integrations::event_type::EventType;
@@ -214,7 +214,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AssignmentId, AuditId, CalendarId, CertificateId, CommandId, DeviceLoginId, EventId, FileId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PackageId, PasskeyId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, TriggerStateId, UserId, WebhookDeliveryId, WebhookKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AssignmentId, AuditId, CalendarId, CertificateId, CommandId, DeviceLoginId, EventId, FileId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PackageId, PackageSignatureId, PasskeyId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, TriggerStateId, UserId, WebhookDeliveryId, WebhookKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]

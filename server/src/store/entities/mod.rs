@@ -79,6 +79,7 @@ pub mod library {
     pub mod assignment;
     pub mod assignment_state;
     pub mod package;
+    pub mod package_signature;
     pub mod script;
     pub mod script_body;
     pub mod script_signature;

@@ -916,6 +916,19 @@ CREATE UNIQUE INDEX packages_version ON packages (tenant_id, name, version);
 CREATE INDEX packages_archive ON packages (tenant_id, sha256);
 CREATE INDEX packages_tenant ON packages (tenant_id, id);
 
+-- What publishers have signed about packages. The server can't make a row that a host accepts.
+CREATE TABLE package_signatures (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    package_id uuid NOT NULL,
+    publisher text NOT NULL,
+    statement text NOT NULL,
+    signature text NOT NULL,
+    created_at bigint NOT NULL
+);
+CREATE UNIQUE INDEX package_signatures_package ON package_signatures (package_id, publisher);
+CREATE INDEX package_signatures_tenant ON package_signatures (tenant_id, id);
+
 -- A file that was uploaded to be pushed to hosts. Its bytes are a file with the same id.
 CREATE TABLE uploaded_files (
     id uuid NOT NULL PRIMARY KEY,

@@ -118,6 +118,7 @@ pub mod schedules {
 /// The library's scripts, their versions and their signatures; packages.
 pub mod library {
     pub(super) mod assignments;
+    mod package_signatures;
     pub(super) mod packages;
     mod script_uses;
     pub(super) mod scripts;

@@ -13,6 +13,7 @@ mod publishers;
 mod rehearsals;
 mod running;
 mod services;
+mod signed_packages;
 mod starter;
 mod triggers;
 

@@ -239,7 +239,7 @@ async fn a_policy_decides_which_hosts_run_packages() {
 }
 
 #[tokio::test]
-async fn a_host_that_pins_publishers_refuses_packages() {
+async fn a_host_that_pins_publishers_refuses_unsigned_packages() {
     let fixture = Fixture::on_sqlite().await;
     let publisher = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
     let policy = json!({"allow": "library", "publishers": [publisher]});

@@ -10,13 +10,13 @@ use super::{agent_with_policy, create, output, save};
 
 on_both_databases!(a_host_runs_what_its_publisher_signed_and_nothing_else);
 
-struct Pinned {
-    _agent: Agent,
-    id: String,
-    key: PathBuf,
+pub(super) struct Pinned {
+    pub(super) _agent: Agent,
+    pub(super) id: String,
+    pub(super) key: PathBuf,
 }
 
-async fn keygen(fixture: &Fixture, name: &str) -> (PathBuf, String) {
+pub(super) async fn keygen(fixture: &Fixture, name: &str) -> (PathBuf, String) {
     let file = fixture.test_dir.path().join(name);
     let path = file.to_str().expect("text").to_owned();
     let cli = Cli::new(&fixture.test_dir);
@@ -24,7 +24,7 @@ async fn keygen(fixture: &Fixture, name: &str) -> (PathBuf, String) {
     (file, made.text("public_key").to_owned())
 }
 
-async fn pinned(fixture: &Fixture) -> Pinned {
+pub(super) async fn pinned(fixture: &Fixture) -> Pinned {
     let (key, public_key) = keygen(fixture, "publisher.pem").await;
     let policy = json!({"allow": "library", "publishers": [public_key]});
     let (agent, id) = agent_with_policy(fixture, policy).await;
@@ -53,7 +53,7 @@ fn signatures(fixture: &Fixture) -> Vec<String> {
     fixture.server.query("SELECT count(*) FROM script_signatures")
 }
 
-async fn refused(fixture: &Fixture, agent: &str, script: &str, code: &str) {
+pub(super) async fn refused(fixture: &Fixture, agent: &str, script: &str, code: &str) {
     let command = fixture.api.execute(agent, script, json!({})).await;
     let ended = fixture.api.finished(&command).await;
     assert_eq!(

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use muster_protocol::package::AssignedPackage;
 
 use crate::executions::ledger::record::{Launch, ParameterRecord};
+use crate::policy::minimum_versions::Minimum;
 
 /// Decides about runs by the host's policy of the moment.
 pub trait RunPlanner: Debug + Send {
@@ -14,6 +15,12 @@ pub trait RunPlanner: Debug + Send {
     /// # Errors
     /// [`RunRefusal`]
     fn plan(&mut self, assigned: &AssignedPackage) -> Result<PlannedRun, RunRefusal>;
+
+    /// Stores durably, before a run starts, what its version makes too old.
+    ///
+    /// # Errors
+    /// [`RunRefusal`]; the run must not start then.
+    fn note_start(&mut self, minimums: &[Minimum]) -> Result<(), RunRefusal>;
 }
 
 /// A run that the host permits.
@@ -21,6 +28,8 @@ pub trait RunPlanner: Debug + Send {
 pub struct PlannedRun {
     pub launch: Launch,
     pub parameters: ParameterRecord,
+    /// The oldest versions that may run once this run is accepted.
+    pub minimums: Vec<Minimum>,
 }
 
 /// Why the host does not run an assigned package: a stable code, and a sentence for people.

@@ -22,8 +22,9 @@ use crate::storage;
 
 /// How soon the status that a shim has written is reported.
 pub(super) const STATUS_DELAY: Duration = Duration::from_secs(1);
-/// A refusal that does not end a service that runs: the disk is full.
-const NO_SPACE: &str = "no_space";
+/// Refusals that do not end a service that runs: the disk is full, or the signature of its version has expired
+/// since it started.
+const ONLY_OF_STARTS: [&str; 2] = ["no_space", "signature_expired"];
 
 /// A service that is assigned to this host.
 #[derive(Debug)]
@@ -248,7 +249,9 @@ impl ExecutionManager {
         ServiceFacts {
             document_sha256: &item.package.document_sha256,
             control: item.control.unwrap_or_default(),
-            is_refused: refusal.is_some_and(|refusal| !(is_running && refusal.code == NO_SPACE)),
+            is_refused: refusal.is_some_and(|refusal| {
+                !(is_running && ONLY_OF_STARTS.contains(&refusal.code.as_str()))
+            }),
             is_installed: known.installs.get(&item.assignment_id).is_some_and(Install::is_kept),
             is_running,
             now_ms: unix_ms(),

@@ -153,6 +153,9 @@ impl ExecutionManager {
         planned: PlannedRun,
         start_by: Option<BootInstant>,
     ) -> Result<(), RunRefusal> {
+        if let Some(planner) = &mut self.assignments.planner {
+            planner.note_start(&planned.minimums)?;
+        }
         let assignment_id = run.assignment_id;
         let command_id = run.command_id(self.assignments.list.agent_id);
         let new = NewCommand {
@@ -162,7 +165,7 @@ impl ExecutionManager {
             launch: Some(planned.launch),
             parameters: planned.parameters,
             files: Vec::new(),
-            minimums: Vec::new(),
+            minimums: planned.minimums,
             request_id: None,
             task: Some(Box::new(run)),
         };

@@ -13,6 +13,8 @@ use reqwest::{Body, Method, RequestBuilder};
 use serde_json::Value;
 
 use super::archive::pack;
+use super::signing::sign_bytes;
+use crate::commands::library::scripts::signing::SignatureOptions;
 use crate::error::CliError;
 use crate::output::text::sanitize;
 use crate::session::Session;
@@ -29,7 +31,13 @@ const BAR: &str = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec}";
 ///
 /// # Errors
 /// [`CliError`]. Repeating the call changes nothing if the package is on the server.
-pub async fn push(source: &Path, session: &Session) -> Result<u8, CliError> {
+pub async fn push(
+    source: &Path,
+    options: &SignatureOptions,
+    session: &Session,
+) -> Result<u8, CliError> {
+    // A key that can't be read is no reason to upload first.
+    let publisher = options.publisher()?;
     let bytes = Bytes::from(read(source)?);
     let mut left = MAX_UPLOAD_ATTEMPTS;
     let package = loop {
@@ -38,6 +46,10 @@ pub async fn push(source: &Path, session: &Session) -> Result<u8, CliError> {
             Err(error) if error.is_transient() && left > 0 => {}
             answer => break answer?,
         }
+    };
+    let package = match publisher {
+        Some(_) => sign_bytes(session, &bytes, options).await?,
+        None => package,
     };
     session.output.answer(&package, |package| {
         let text = |field: &str| {
@@ -49,7 +61,7 @@ pub async fn push(source: &Path, session: &Session) -> Result<u8, CliError> {
     Ok(0)
 }
 
-fn read(source: &Path) -> Result<Vec<u8>, CliError> {
+pub(super) fn read(source: &Path) -> Result<Vec<u8>, CliError> {
     let metadata = fs::metadata(source).map_err(CliError::file("read", source))?;
     let bytes = match metadata.is_dir() {
         true => pack(source)?,

@@ -35,12 +35,15 @@ pub struct SignatureOptions {
     /// Time that the signature is valid, at most 400d [default: 180d]
     #[arg(long, value_name = "TIME", value_parser = milliseconds, requires = "key")]
     valid: Option<u64>,
-    /// Let hosts run versions from this number on; lower ones never run there again [default: the version]
-    #[arg(long, value_name = "N", requires = "key")]
-    minimum: Option<u32>,
-    /// Sign a version at most this many numbers after one that this key has signed [default: 1]
+    /// Let hosts run this version (of a script: its number) and those signed since; older ones never run there again [default: the version]
+    #[arg(long, value_name = "VERSION", requires = "key")]
+    pub minimum: Option<String>,
+    /// Sign a version of a script at most this many numbers after one that this key has signed [default: 1]
     #[arg(long, value_name = "N", requires = "key", value_parser = value_parser!(u32).range(1..=1000))]
     max_leap: Option<u32>,
+    /// Sign a package that this key has signed before as the newest, to go back to it [default: it keeps its order]
+    #[arg(long, requires = "key")]
+    pub newest: bool,
 }
 
 impl SignatureOptions {
@@ -53,9 +56,48 @@ impl SignatureOptions {
         self.key.as_ref().map(read).transpose()
     }
 
-    fn pair(&self) -> Result<AgentKeyPair, CliError> {
+    /// The private key.
+    ///
+    /// # Errors
+    /// As [`read_key`], or without one.
+    pub fn pair(&self) -> Result<AgentKeyPair, CliError> {
         let missing = || CliError::Usage("--key FILE is needed to sign".into());
         read_key(self.key.as_ref().ok_or_else(missing)?)
+    }
+
+    /// How long the signature is valid.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] if it is too long.
+    pub fn valid_ms(&self) -> Result<u64, CliError> {
+        let valid_ms = self.valid.unwrap_or(DEFAULT_VALID_MS);
+        match valid_ms > MAX_SIGNATURE_LIFETIME_MS {
+            true => Err(CliError::Usage("--valid must be at most 400d".into())),
+            false => Ok(valid_ms),
+        }
+    }
+
+    /// Refuses what only scripts have.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`]
+    pub fn refuse_numbers(&self) -> Result<(), CliError> {
+        match self.max_leap {
+            Some(_) => Err(CliError::Usage("--max-leap is for scripts only".into())),
+            None => Ok(()),
+        }
+    }
+
+    /// The oldest number of a script that hosts still run.
+    fn minimum_number(&self) -> Result<Option<u32>, CliError> {
+        if self.newest {
+            return Err(CliError::Usage("--newest is for packages only".into()));
+        }
+        let number = |text: &String| {
+            let problem = || CliError::Usage("--minimum must be the number of a version".into());
+            text.parse().map_err(|_| problem())
+        };
+        self.minimum.as_ref().map(number).transpose()
     }
 }
 
@@ -102,10 +144,7 @@ pub async fn sign_version(
     options: &SignatureOptions,
 ) -> Result<Value, CliError> {
     let pair = options.pair()?;
-    let valid_ms = options.valid.unwrap_or(DEFAULT_VALID_MS);
-    if valid_ms > MAX_SIGNATURE_LIFETIME_MS {
-        return Err(CliError::Usage("--valid must be at most 400d".into()));
-    }
+    let (valid_ms, minimum) = (options.valid_ms()?, options.minimum_number()?);
     let document = script.document(u32::try_from(version).unwrap_or(u32::MAX))?;
     let own = document.to_text();
     let number = version.to_string();
@@ -124,7 +163,7 @@ pub async fn sign_version(
         format: STATEMENT_FORMAT,
         publisher: pair.public_key(),
         document_sha256,
-        minimum_version: options.minimum.unwrap_or(document.version).min(document.version),
+        minimum_version: minimum.unwrap_or(document.version).min(document.version),
         name: document.name,
         version: document.version,
         expires_at_ms: unix_ms().saturating_add(valid_ms),
@@ -170,21 +209,26 @@ pub async fn check_leap(
 /// True if this key has signed a version with this name and number. The signature itself is checked: the
 /// server can't make one.
 pub fn is_signed_by(version: &Value, publisher: &AgentPublicKey, name: &str, number: u64) -> bool {
-    let signatures = version.get("signatures").and_then(Value::as_array);
-    signatures.into_iter().flatten().any(|signature| {
-        let text = |field: &str| {
-            signature.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
-        };
-        let signature =
-            ScriptSignature { statement: text("statement"), signature: text("signature") };
+    signatures_of(version).any(|signature| {
         signature
-            .open(&[*publisher])
+            .open::<SignedScript>(&[*publisher])
             .is_ok_and(|signed| signed.name == name && u64::from(signed.version) == number)
     })
 }
 
+/// The signatures that the server shows. None of them is checked.
+pub fn signatures_of(version: &Value) -> impl Iterator<Item = ScriptSignature> + '_ {
+    let signatures = version.get("signatures").and_then(Value::as_array);
+    signatures.into_iter().flatten().map(|signature| {
+        let text = |field: &str| {
+            signature.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        ScriptSignature { statement: text("statement"), signature: text("signature") }
+    })
+}
+
 /// What differs between the document of the server and the own one, as the object of a sentence.
-fn difference(shown: &str, own: &str) -> String {
+pub fn difference(shown: &str, own: &str) -> String {
     let fields = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
     let (shown, own) = (fields(shown), fields(own));
     if shown.is_empty() {
@@ -216,7 +260,8 @@ pub fn read_key(path: &Path) -> Result<AgentKeyPair, CliError> {
     })
 }
 
-fn unix_ms() -> u64 {
+/// The own clock, in milliseconds since the Unix epoch.
+pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

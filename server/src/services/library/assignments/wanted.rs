@@ -160,6 +160,7 @@ fn assigned(wanted: &WantedAssignment) -> AssignedPackage {
         name: wanted.row.package_name.clone(),
         package: wanted.pin.clone(),
         document: wanted.document.clone(),
+        signatures: wanted.signatures.clone(),
         parameters: wanted.row.parameters(),
         control: None,
     }

@@ -1,13 +1,15 @@
-//! Packages: list, show, download and delete. [`upload`] receives them.
+//! Packages: list, show, download and delete. [`upload`] receives them, [`signatures`] what publishers signed.
 
+mod signatures;
 mod upload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use muster_protocol::error_chain;
+use muster_protocol::library::ScriptSignature;
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::spawn_blocking;
 
 pub use self::upload::PackageUpload;
@@ -37,6 +39,13 @@ const UNUSABLE: ServiceError = ServiceError::Busy {
     detail: "the server can't use its directory of packages; see its log",
 };
 
+/// A package with what publishers have signed about it.
+#[derive(Clone, Debug)]
+pub struct PackageSnapshot {
+    pub row: PackageRecord,
+    pub signatures: Vec<ScriptSignature>,
+}
+
 /// Use cases of packages.
 #[derive(Clone, Debug)]
 pub struct Packages {
@@ -44,13 +53,20 @@ pub struct Packages {
     clock: Clock,
     files: Arc<PackageFiles>,
     uploads: Arc<Semaphore>,
+    /// What agents get of their assignments has changed.
+    assignments_changed: Arc<Notify>,
 }
 
 impl Packages {
     /// The packages whose archives are in `files`.
-    pub fn new(store: Store, clock: Clock, files: PackageFiles) -> Self {
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        files: PackageFiles,
+        assignments_changed: Arc<Notify>,
+    ) -> Self {
         let uploads = Arc::new(Semaphore::new(UPLOADS_AT_ONCE));
-        Self { store, clock, files: Arc::new(files), uploads }
+        Self { store, clock, files: Arc::new(files), uploads, assignments_changed }
     }
 
     /// One page of packages, newest first.
@@ -59,22 +75,36 @@ impl Packages {
         caller: &Caller,
         name: Option<&str>,
         page: PageRequest,
-    ) -> Result<Page<PackageRecord>> {
+    ) -> Result<Page<PackageSnapshot>> {
         caller.require(Scope::ScriptsRead)?;
-        let rows = self.store.tenant(caller.principal.tenant_id).packages(name, page).await?;
-        Ok(Page::of(rows, page, |row| row.id.0).map(PackageRecord::from))
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let rows = tenant.packages(name, page).await?;
+        let mut signatures =
+            tenant.package_signatures(rows.iter().map(|row| row.id).collect()).await?;
+        Ok(Page::of(rows, page, |row| row.id.0).map(|row| {
+            let signatures = signatures.remove(&row.id).unwrap_or_default();
+            PackageSnapshot { row: row.into(), signatures }
+        }))
     }
 
     /// One package.
-    pub async fn get(&self, caller: &Caller, id: PackageId) -> Result<PackageRecord> {
+    pub async fn get(&self, caller: &Caller, id: PackageId) -> Result<PackageSnapshot> {
         caller.require(Scope::ScriptsRead)?;
-        self.find(caller, id).await
+        let row = self.find(caller, id).await?;
+        self.with_signatures(row).await
+    }
+
+    /// A package with its signatures.
+    pub(super) async fn with_signatures(&self, row: PackageRecord) -> Result<PackageSnapshot> {
+        let found = self.store.tenant(row.tenant_id).package_signatures(vec![row.id]).await?;
+        let signatures = found.into_values().flatten().collect();
+        Ok(PackageSnapshot { row, signatures })
     }
 
     /// The archive of a package, for people.
     pub async fn archive(&self, caller: &Caller, id: PackageId) -> Result<PathBuf> {
         let found = self.get(caller, id).await?;
-        Ok(self.files.path(found.id))
+        Ok(self.files.path(found.row.id))
     }
 
     /// The archive with this SHA-256, for agents of the tenant. Only those that the server has sent the

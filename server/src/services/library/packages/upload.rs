@@ -1,21 +1,19 @@
 //! Receives packages: hashes the archive, reads it by the rules that hosts apply again, and stores it.
 
-use std::io::{self, Read};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use muster_protocol::error_chain;
-use muster_protocol::package::archive::{self, ArchiveEntry, ArchiveError, ArchiveFormat};
-use muster_protocol::package::{
-    DESCRIPTION_FILE, Entries, EntryProblem, MAX_DESCRIPTION_BYTES, PackageDocument,
-};
+use muster_protocol::package::description::{InspectError, Inspected, inspect};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 
-use super::{MAX_PACKAGES, MAX_PACKAGES_BYTES, Packages, UNUSABLE, detail, require_write, subject};
+use super::{
+    MAX_PACKAGES, MAX_PACKAGES_BYTES, PackageSnapshot, Packages, UNUSABLE, detail, require_write,
+    subject,
+};
 use crate::adapters::package_files::{IncomingArchive, PackageFileError};
 use crate::domain::ids::PackageId;
-use crate::domain::library::package_description::{self, ArchiveFacts, DescriptionError};
 use crate::domain::library::package_records::PackageRecord;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
@@ -39,17 +37,9 @@ pub struct PackageUpload {
 #[derive(Debug, thiserror::Error)]
 enum PackageRefusal {
     #[error(transparent)]
-    Archive(#[from] ArchiveError),
-    #[error(transparent)]
-    Description(#[from] DescriptionError),
+    Archive(#[from] InspectError),
     #[error(transparent)]
     File(#[from] PackageFileError),
-}
-
-impl From<EntryProblem> for PackageRefusal {
-    fn from(problem: EntryProblem) -> Self {
-        Self::Archive(problem.into())
-    }
 }
 
 impl Packages {
@@ -96,12 +86,16 @@ impl PackageUpload {
     /// # Errors
     /// 422 `invalid_package` with the reason; 409 `package_exists` if the name and the version belong to
     /// another archive, `too_many_packages` or `packages_full`.
-    pub async fn finish(mut self) -> Result<(PackageRecord, bool)> {
+    pub async fn finish(mut self) -> Result<(PackageSnapshot, bool)> {
         self.flush().await?;
         let mut receiving = self.receiving.take().ok_or(UNUSABLE)?;
-        let check = move || inspect(&mut receiving).map(|inspected| (receiving, inspected));
+        let check = move || -> std::result::Result<_, PackageRefusal> {
+            let (sha256, archive_bytes) = (receiving.sha256(), receiving.bytes());
+            let inspected = inspect(receiving.reader()?, archive_bytes, sha256)?;
+            Ok((receiving, inspected))
+        };
         let checked = spawn_blocking(check).await.map_err(|_| UNUSABLE)?;
-        let (receiving, (format, entries, document)) = checked.map_err(refused)?;
+        let (receiving, Inspected { format, entries, document }) = checked.map_err(refused)?;
         let now = self.packages.clock.now();
         let row = PackageRecord {
             id: PackageId::new(),
@@ -125,11 +119,11 @@ impl PackageUpload {
         let tenant = self.packages.store.tenant(row.tenant_id);
         let limits = PackageLimits { count: MAX_PACKAGES, bytes: MAX_PACKAGES_BYTES };
         match tenant.create_package(row.clone().into(), limits, audit).await {
-            Ok(StoredPackage::New) => Ok((row, true)),
+            Ok(StoredPackage::New) => Ok((PackageSnapshot { row, signatures: Vec::new() }, true)),
             Ok(StoredPackage::Known(known)) => {
                 self.packages.remove_file(id).await;
                 match known.sha256 == row.sha256 {
-                    true => Ok((known, false)),
+                    true => Ok((self.packages.with_signatures(known).await?, false)),
                     false => Err(exists(&row)),
                 }
             }
@@ -151,31 +145,6 @@ impl PackageUpload {
         self.receiving = Some(written.map_err(|error| refused(error.into()))?);
         Ok(())
     }
-}
-
-type Inspected = (ArchiveFormat, Entries, PackageDocument);
-
-/// Reads the whole archive, as hosts will. Blocks.
-fn inspect(received: &mut IncomingArchive) -> std::result::Result<Inspected, PackageRefusal> {
-    let (sha256, archive_bytes) = (received.sha256(), received.bytes());
-    let mut description = None;
-    let mut visit = |entry: ArchiveEntry<'_>, content: &mut dyn Read| -> io::Result<()> {
-        if entry.path == DESCRIPTION_FILE {
-            let mut bytes = Vec::new();
-            content.take(MAX_DESCRIPTION_BYTES + 1).read_to_end(&mut bytes)?;
-            description = Some(bytes);
-        }
-        Ok(())
-    };
-    let (format, entries) = archive::read(received.reader()?, archive_bytes, &mut visit)?;
-    entries.require_file(DESCRIPTION_FILE)?;
-    let facts = ArchiveFacts { sha256, archive_bytes, unpacked_bytes: entries.unpacked_bytes() };
-    let document = package_description::read(&description.unwrap_or_default(), facts)?;
-    entries.require_file(&document.entry)?;
-    if let Some(health) = document.service.as_ref().and_then(|service| service.health.as_ref()) {
-        entries.require_file(&health.entry)?;
-    }
-    Ok((format, entries, document))
 }
 
 fn exists(row: &PackageRecord) -> ServiceError {

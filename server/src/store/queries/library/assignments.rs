@@ -170,6 +170,7 @@ impl TenantScope {
         let invalid = invalid_requesters(&self.reader, creators.clone(), now).await?;
         let makers = rights_of_keys(&self.reader, creators).await?;
         let ids: BTreeSet<PackageId> = rows.iter().map(|row| row.package_id).collect();
+        let signatures = self.package_signatures(ids.iter().copied().collect()).await?;
         let packages = package::Entity::find()
             .filter(package::Column::TenantId.eq(self.tenant_id))
             .filter(package::Column::Id.is_in(ids))
@@ -187,7 +188,8 @@ impl TenantScope {
             };
             let maker = makers.get(&row.created_by).cloned();
             let document = package.document.clone();
-            Some(WantedAssignment { row: row.into(), document, pin, maker })
+            let signatures = signatures.get(&row.package_id).cloned().unwrap_or_default();
+            Some(WantedAssignment { row: row.into(), document, signatures, pin, maker })
         });
         Ok(wanted.collect())
     }

@@ -14,6 +14,7 @@ use crate::domain::page::PageRequest;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::library::{assignment, package};
+use crate::store::queries::library::package_signatures::delete_signatures;
 use crate::store::queries::{SystemScope, TenantScope};
 use crate::store::requester::write_audit;
 
@@ -158,6 +159,7 @@ impl TenantScope {
                     if deleted.rows_affected == 0 {
                         return Ok(false);
                     }
+                    delete_signatures(transaction, id).await?;
                     write_audit(transaction, audit).await?;
                     Ok(true)
                 })

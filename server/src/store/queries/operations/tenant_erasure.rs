@@ -31,7 +31,7 @@ const SLICE_AGENTS: u64 = 20;
 
 /// Tables whose rows are deleted by `tenant_id` alone, with a column that distinguishes rows of a slice.
 /// Commands, agents, members and the tenant itself have functions of their own.
-const TABLES: [(&str, &str); 42] = [
+const TABLES: [(&str, &str); 43] = [
     ("approvals", "id"),
     ("approval_rules", "id"),
     ("ladders", "tenant_id"),
@@ -42,6 +42,7 @@ const TABLES: [(&str, &str); 42] = [
     ("service_controls", "agent_id"),
     ("assignment_states", "agent_id"),
     ("assignments", "id"),
+    ("package_signatures", "id"),
     ("packages", "id"),
     ("uploaded_files", "id"),
     ("calendars", "id"),

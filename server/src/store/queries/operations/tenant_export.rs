@@ -27,7 +27,7 @@ use crate::store::entities::commands::{
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::entities::integrations::{alert, alert_rule, delivery, integration};
 use crate::store::entities::library::{
-    assignment, package, script, script_body, script_signature, script_version,
+    assignment, package, package_signature, script, script_body, script_signature, script_version,
 };
 use crate::store::entities::releases::{agent_update, group};
 use crate::store::entities::schedules::{
@@ -40,7 +40,7 @@ const PAGE_ROWS: u64 = 100;
 
 /// What is exported, in this order. Rows that belong to others follow them: the person of a member, the
 /// manifest of an agent, the report and the output of a command.
-pub const TABLES: [&str; 32] = [
+pub const TABLES: [&str; 33] = [
     "tenants",
     "api_keys",
     "agent_keys",
@@ -54,6 +54,7 @@ pub const TABLES: [&str; 32] = [
     "script_bodies",
     "script_signatures",
     "packages",
+    "package_signatures",
     "assignments",
     "schedules",
     "fires",
@@ -154,6 +155,9 @@ impl TenantScope {
                 self.table::<script_signature::Entity>("script_signatures", after).await
             }
             "packages" => self.table::<package::Entity>("packages", after).await,
+            "package_signatures" => {
+                self.table::<package_signature::Entity>("package_signatures", after).await
+            }
             "assignments" => self.table::<assignment::Entity>("assignments", after).await,
             "schedules" => self.table::<schedule::Entity>("schedules", after).await,
             "fires" => self.table::<fire::Entity>("fires", after).await,

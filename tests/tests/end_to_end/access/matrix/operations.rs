@@ -374,6 +374,7 @@ pub fn operations() -> Vec<Operation> {
         get("/api/packages/{id}", SCRIPTS_READ, NotFound),
         get("/api/packages/{id}/archive", SCRIPTS_READ, NotFound),
         delete("/api/packages/{id}", SCRIPTS_WRITE),
+        post("/api/packages/{id}/signatures", SCRIPTS_WRITE, NotFound, signature.clone()),
         get("/api/files", FILES_WRITE, Hidden),
         post("/api/files", FILES_WRITE, Unrelated, new_file),
         get("/api/files/{id}", FILES_WRITE, NotFound),

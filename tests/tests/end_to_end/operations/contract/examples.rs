@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_protocol::identity::AgentKeyPair;
 use muster_protocol::library::{STATEMENT_FORMAT, ScriptSignature, SignedScript};
+use muster_protocol::package::SignedPackage;
 use muster_protocol::release::Platform;
 use muster_tests::{
     AgentOptions, Authenticator, Database, FakeAgent, Fixture, IdentityProvider, JsonFields as _,
@@ -417,6 +418,19 @@ async fn packages(run: &mut Recorder<'_>) {
     let path = format!("/api/packages/{{id={}}}", uploaded.id());
     run.get("/api/packages").await;
     run.get(&path).await;
+    let pair = AgentKeyPair::from_seed(&[7; 32]).expect("a seed");
+    let signed = SignedPackage {
+        format: STATEMENT_FORMAT,
+        publisher: pair.public_key(),
+        name: "backup".into(),
+        version: "1.2.0".into(),
+        document_sha256: muster_tests::sha256(uploaded.text("document").as_bytes()),
+        rank: 1_767_225_600_000,
+        minimum_rank: 1_767_225_600_000,
+        expires_at_ms: 4_000_000_000_000,
+    };
+    let signature = json!(ScriptSignature::sign(&signed, &pair));
+    run.post(&format!("{path}/signatures"), signature).await;
     run.call(Method::DELETE, &path, None).await;
     files(run).await;
     assignments(run).await;

@@ -1,12 +1,16 @@
 //! `muster.toml`: what a package says about itself.
 
-use muster_protocol::library::ScriptParameter;
-use muster_protocol::package::{
-    DESCRIPTION_FILE, DOCUMENT_FORMAT, MAX_DESCRIPTION_BYTES, PackageDocument, PackageExecutor,
-    PackageKind, ServiceSettings, TaskSchedule,
-};
-use muster_protocol::schedule::TaskTimes;
+use std::io::{self, Read, Seek};
+
 use serde::Deserialize;
+
+use super::archive::{self, ArchiveEntry, ArchiveError, ArchiveFormat};
+use super::{
+    DESCRIPTION_FILE, DOCUMENT_FORMAT, Entries, EntryProblem, MAX_DESCRIPTION_BYTES,
+    PackageDocument, PackageExecutor, PackageKind, ServiceSettings, TaskSchedule,
+};
+use crate::library::ScriptParameter;
+use crate::schedule::TaskTimes;
 
 /// Longest cause that a message quotes, in characters.
 const MAX_CAUSE_CHARS: usize = 200;
@@ -47,6 +51,58 @@ pub enum DescriptionError {
     Unreadable(String),
     #[error("`{field}` of `{DESCRIPTION_FILE}` {problem}")]
     Field { field: String, problem: String },
+}
+
+/// Why an archive is no package. The messages are shown to people.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Description(#[from] DescriptionError),
+}
+
+impl From<EntryProblem> for InspectError {
+    fn from(problem: EntryProblem) -> Self {
+        Self::Archive(problem.into())
+    }
+}
+
+/// What an archive is.
+#[derive(Debug)]
+pub struct Inspected {
+    pub format: ArchiveFormat,
+    pub entries: Entries,
+    pub document: PackageDocument,
+}
+
+/// Reads a whole archive with this SHA-256, as hosts will. Blocks.
+///
+/// # Errors
+/// [`InspectError`]
+pub fn inspect(
+    archive: impl Read + Seek,
+    archive_bytes: u64,
+    sha256: String,
+) -> Result<Inspected, InspectError> {
+    let mut description = None;
+    let mut visit = |entry: ArchiveEntry<'_>, content: &mut dyn Read| -> io::Result<()> {
+        if entry.path == DESCRIPTION_FILE {
+            let mut bytes = Vec::new();
+            content.take(MAX_DESCRIPTION_BYTES + 1).read_to_end(&mut bytes)?;
+            description = Some(bytes);
+        }
+        Ok(())
+    };
+    let (format, entries) = archive::read(archive, archive_bytes, &mut visit)?;
+    entries.require_file(DESCRIPTION_FILE)?;
+    let facts = ArchiveFacts { sha256, archive_bytes, unpacked_bytes: entries.unpacked_bytes() };
+    let document = read(&description.unwrap_or_default(), facts)?;
+    entries.require_file(&document.entry)?;
+    if let Some(health) = document.service.as_ref().and_then(|service| service.health.as_ref()) {
+        entries.require_file(&health.entry)?;
+    }
+    Ok(Inspected { format, entries, document })
 }
 
 /// The document of a package with this `muster.toml` and archive.
