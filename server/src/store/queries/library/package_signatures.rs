@@ -54,18 +54,19 @@ impl TenantScope {
                         .lock_exclusive()
                         .all(transaction)
                         .await?;
+                    let others = package_signature::Entity::find()
+                        .filter(package_signature::Column::PackageId.eq(row.package_id))
+                        .filter(package_signature::Column::Publisher.ne(row.publisher.as_str()))
+                        .count(transaction)
+                        .await?;
+                    if found.is_empty() || others >= most {
+                        return Ok(false);
+                    }
                     package_signature::Entity::delete_many()
                         .filter(package_signature::Column::PackageId.eq(row.package_id))
                         .filter(package_signature::Column::Publisher.eq(row.publisher.as_str()))
                         .exec(transaction)
                         .await?;
-                    let count = package_signature::Entity::find()
-                        .filter(package_signature::Column::PackageId.eq(row.package_id))
-                        .count(transaction)
-                        .await?;
-                    if found.is_empty() || count >= most {
-                        return Ok(false);
-                    }
                     package_signature::Entity::insert(row.into_active_model())
                         .exec_without_returning(transaction)
                         .await?;
