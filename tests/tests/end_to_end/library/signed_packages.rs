@@ -92,10 +92,13 @@ async fn a_host_runs_packages_that_its_publisher_signed_and_nothing_else(fixture
 
 /// Gives all packages one signature.
 fn copy_signature(fixture: &Fixture, from: &str) {
-    for column in ["statement", "signature"] {
-        let found = fixture.server.query(&format!("SELECT {column} {from}")).remove(0);
-        fixture.server.query(&format!("UPDATE package_signatures SET {column} = '{found}'"));
-    }
+    // Both are read first: afterwards all rows look alike.
+    let [statement, signature] = ["statement", "signature"]
+        .map(|column| fixture.server.query(&format!("SELECT {column} {from}")).remove(0));
+    let change = format!(
+        "UPDATE package_signatures SET statement = '{statement}', signature = '{signature}'"
+    );
+    fixture.server.query(&change);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use muster_protocol::package::{DESCRIPTION_FILE, MAX_ENTRIES};
+use muster_protocol::package::{DESCRIPTION_FILE, MAX_ARCHIVE_BYTES, MAX_ENTRIES};
 use tar::{Builder, EntryType, Header};
 
 use crate::error::CliError;
@@ -14,6 +14,25 @@ use crate::error::CliError;
 const LEVEL: i32 = 10;
 /// A folder of Git, which no package needs.
 const GIT: &str = ".git";
+
+/// The archive of a folder, or the bytes of an archive.
+///
+/// # Errors
+/// [`CliError`] names the file that can't be read or packed.
+pub fn read(source: &Path) -> Result<Vec<u8>, CliError> {
+    let metadata = fs::metadata(source).map_err(CliError::file("read", source))?;
+    let bytes = match metadata.is_dir() {
+        true => pack(source)?,
+        // A larger one is not read at all.
+        false if metadata.len() > MAX_ARCHIVE_BYTES => return Err(too_large(source)),
+        false => fs::read(source).map_err(CliError::file("read", source))?,
+    };
+    if bytes.len() as u64 > MAX_ARCHIVE_BYTES { Err(too_large(source)) } else { Ok(bytes) }
+}
+
+fn too_large(source: &Path) -> CliError {
+    CliError::Usage(format!("the archive of {} has more than 256 MiB", source.display()))
+}
 
 /// Packs a folder.
 ///

@@ -1,18 +1,16 @@
 //! `muster packages push`.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
 use indicatif::{ProgressBar, ProgressStyle};
-use muster_protocol::package::MAX_ARCHIVE_BYTES;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, Method, RequestBuilder};
 use serde_json::Value;
 
-use super::archive::pack;
+use super::archive::read;
 use super::signing::sign_bytes;
 use crate::commands::library::scripts::signing::SignatureOptions;
 use crate::error::CliError;
@@ -59,21 +57,6 @@ pub async fn push(
         format!("Package {name}@{version} is on the server; run it with `muster run AGENT --package {name}@{version}`")
     })?;
     Ok(0)
-}
-
-pub(super) fn read(source: &Path) -> Result<Vec<u8>, CliError> {
-    let metadata = fs::metadata(source).map_err(CliError::file("read", source))?;
-    let bytes = match metadata.is_dir() {
-        true => pack(source)?,
-        // A larger one is not read at all.
-        false if metadata.len() > MAX_ARCHIVE_BYTES => return Err(too_large(source)),
-        false => fs::read(source).map_err(CliError::file("read", source))?,
-    };
-    if bytes.len() as u64 > MAX_ARCHIVE_BYTES { Err(too_large(source)) } else { Ok(bytes) }
-}
-
-fn too_large(source: &Path) -> CliError {
-    CliError::Usage(format!("the archive of {} has more than 256 MiB", source.display()))
 }
 
 /// The request, with a progress bar that only a terminal shows.

@@ -13,7 +13,7 @@ use muster_protocol::package::{DESCRIPTION_FILE, SignedPackage};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::push;
+use super::archive;
 use crate::commands::library::scripts::signing::{
     SignatureOptions, difference, signatures_of, unix_ms,
 };
@@ -36,7 +36,7 @@ pub async fn sign(
     source: &Path,
     options: &SignatureOptions,
 ) -> Result<Value, CliError> {
-    sign_bytes(session, &push::read(source)?, options).await
+    sign_bytes(session, &archive::read(source)?, options).await
 }
 
 /// Signs the version of a package with this archive.
