@@ -8961,7 +8961,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:GhkP/mcZbWO6NyJAfjGytmJmXY/XTSjF+pM6STqrxBs",
+                     *           "fingerprint": "SHA256:w5H5dZoQJebUIilVXHJhtGcym/JOApeV4YIIHhcmOl8",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -8972,9 +8972,9 @@ export interface operations {
                      *           "name": "web-1",
                      *           "name_source": "given",
                      *           "next_fingerprint": null,
-                     *           "os": "Linux 6.18.44-fc-v669",
+                     *           "os": "Linux 6.18.44-fc-v595",
                      *           "policy": "manifest",
-                     *           "public_key": "WVPPTEr/bVlVjA6WAi1brdxU3dH6pdn2Qb97cVXDgiU=",
+                     *           "public_key": "eB3S1F0PVUQtwk7W6tt0Bu3M0Ne4RqFt6tC0TlyVD2g=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -9109,7 +9109,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:GhkP/mcZbWO6NyJAfjGytmJmXY/XTSjF+pM6STqrxBs",
+                     *           "fingerprint": "SHA256:w5H5dZoQJebUIilVXHJhtGcym/JOApeV4YIIHhcmOl8",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -9120,9 +9120,9 @@ export interface operations {
                      *           "name": "web-1",
                      *           "name_source": "given",
                      *           "next_fingerprint": null,
-                     *           "os": "Linux 6.18.44-fc-v669",
+                     *           "os": "Linux 6.18.44-fc-v595",
                      *           "policy": "manifest",
-                     *           "public_key": "WVPPTEr/bVlVjA6WAi1brdxU3dH6pdn2Qb97cVXDgiU=",
+                     *           "public_key": "eB3S1F0PVUQtwk7W6tt0Bu3M0Ne4RqFt6tC0TlyVD2g=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -10903,7 +10903,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:GhkP/mcZbWO6NyJAfjGytmJmXY/XTSjF+pM6STqrxBs",
+                     *       "fingerprint": "SHA256:w5H5dZoQJebUIilVXHJhtGcym/JOApeV4YIIHhcmOl8",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -10915,9 +10915,9 @@ export interface operations {
                      *       "name": "web-1",
                      *       "name_source": "given",
                      *       "next_fingerprint": null,
-                     *       "os": "Linux 6.18.44-fc-v669",
+                     *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "WVPPTEr/bVlVjA6WAi1brdxU3dH6pdn2Qb97cVXDgiU=",
+                     *       "public_key": "eB3S1F0PVUQtwk7W6tt0Bu3M0Ne4RqFt6tC0TlyVD2g=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -11199,7 +11199,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:GhkP/mcZbWO6NyJAfjGytmJmXY/XTSjF+pM6STqrxBs",
+                     *       "fingerprint": "SHA256:w5H5dZoQJebUIilVXHJhtGcym/JOApeV4YIIHhcmOl8",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -11210,14 +11210,23 @@ export interface operations {
                      *       "name": "web-1",
                      *       "name_source": "given",
                      *       "next_fingerprint": null,
-                     *       "os": "Linux 6.18.44-fc-v669",
+                     *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "WVPPTEr/bVlVjA6WAi1brdxU3dH6pdn2Qb97cVXDgiU=",
+                     *       "public_key": "eB3S1F0PVUQtwk7W6tt0Bu3M0Ne4RqFt6tC0TlyVD2g=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
                      *         "stage:production"
                      *       ],
+                     *       "telemetry": {
+                     *         "at": "2026-01-31T12:00:00.000Z",
+                     *         "cpu_percent": 82.7,
+                     *         "disk_percent": 0.1,
+                     *         "load_1m": 19.1,
+                     *         "memory_percent": 57.1,
+                     *         "running_executions": 0,
+                     *         "uptime_seconds": 19591
+                     *       },
                      *       "transport": "websocket",
                      *       "update": null,
                      *       "updated_at": null,
@@ -11409,7 +11418,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:GhkP/mcZbWO6NyJAfjGytmJmXY/XTSjF+pM6STqrxBs",
+                     *       "fingerprint": "SHA256:w5H5dZoQJebUIilVXHJhtGcym/JOApeV4YIIHhcmOl8",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -11420,9 +11429,9 @@ export interface operations {
                      *       "name": "web-1",
                      *       "name_source": "given",
                      *       "next_fingerprint": null,
-                     *       "os": "Linux 6.18.44-fc-v669",
+                     *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "WVPPTEr/bVlVjA6WAi1brdxU3dH6pdn2Qb97cVXDgiU=",
+                     *       "public_key": "eB3S1F0PVUQtwk7W6tt0Bu3M0Ne4RqFt6tC0TlyVD2g=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -11994,7 +12003,17 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "items": []
+                     *       "items": [
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "cpu_percent": 82.7,
+                     *           "disk_percent": 0.1,
+                     *           "load_1m": 19.1,
+                     *           "memory_percent": 57.1,
+                     *           "running_executions": 0,
+                     *           "uptime_seconds": 19591
+                     *         }
+                     *       ]
                      *     }
                      */
                     "application/json": components["schemas"]["MetricsView"];
@@ -13142,7 +13161,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "07b0f15686d6576b0273beffa064c482c15e230128a3657c296e4c42b768438d",
+                     *           "agents_sha256": "700a1ab7e19982302922b254c7aa2d1c6d6cd20d2162e4ae30442cadf7923982",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -13170,7 +13189,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "85b363f9be55a3a2fa256cdeef86e02ea283932bdcec15c08587eeda39a82e16",
+                     *           "script_sha256": "02862ab050931c2405403640c2616093273954065defa8a0e8ab4e843e511f1d",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -13561,7 +13580,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "07b0f15686d6576b0273beffa064c482c15e230128a3657c296e4c42b768438d",
+                     *       "agents_sha256": "700a1ab7e19982302922b254c7aa2d1c6d6cd20d2162e4ae30442cadf7923982",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -13595,7 +13614,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "85b363f9be55a3a2fa256cdeef86e02ea283932bdcec15c08587eeda39a82e16",
+                     *       "script_sha256": "02862ab050931c2405403640c2616093273954065defa8a0e8ab4e843e511f1d",
                      *       "state": "pending"
                      *     }
                      */
@@ -13691,7 +13710,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "07b0f15686d6576b0273beffa064c482c15e230128a3657c296e4c42b768438d",
+                     *       "agents_sha256": "700a1ab7e19982302922b254c7aa2d1c6d6cd20d2162e4ae30442cadf7923982",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -13725,7 +13744,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "85b363f9be55a3a2fa256cdeef86e02ea283932bdcec15c08587eeda39a82e16",
+                     *       "script_sha256": "02862ab050931c2405403640c2616093273954065defa8a0e8ab4e843e511f1d",
                      *       "state": "approved"
                      *     }
                      */
@@ -13866,7 +13885,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "07b0f15686d6576b0273beffa064c482c15e230128a3657c296e4c42b768438d",
+                     *       "agents_sha256": "700a1ab7e19982302922b254c7aa2d1c6d6cd20d2162e4ae30442cadf7923982",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -13900,7 +13919,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "85b363f9be55a3a2fa256cdeef86e02ea283932bdcec15c08587eeda39a82e16",
+                     *       "script_sha256": "02862ab050931c2405403640c2616093273954065defa8a0e8ab4e843e511f1d",
                      *       "state": "refused"
                      *     }
                      */
@@ -14590,13 +14609,13 @@ export interface operations {
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000003",
                      *           "agent_name": "web-1",
-                     *           "error": null,
-                     *           "error_code": null,
+                     *           "error": "the host's policy does not allow scripts and packages of the library; set {\"allow\": \"library\"} in policy.json on the host, or run a script of its manifest",
+                     *           "error_code": "library_not_allowed",
                      *           "is_connected": true,
-                     *           "reported_at": null,
+                     *           "reported_at": "2026-01-31T12:00:00.000Z",
                      *           "service": null,
                      *           "skipped_count": 0,
-                     *           "state": "wanted"
+                     *           "state": "failed"
                      *         }
                      *       ],
                      *       "next_cursor": null
@@ -14726,7 +14745,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000043",
-                     *           "link": 107,
+                     *           "link": 108,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000003",
@@ -14746,7 +14765,7 @@ export interface operations {
                      *             "script": "deploy"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000058",
-                     *           "link": 106,
+                     *           "link": 107,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000059",
@@ -14776,7 +14795,7 @@ export interface operations {
                      *             "trusts_holders": false
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000060",
-                     *           "link": 105,
+                     *           "link": 106,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000061",
@@ -14790,11 +14809,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "e4cb44ff9bd244a7b87ca2ed4ef05006c373d2120b9c82e5247ccf6403450bd0",
-                     *             "old": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b"
+                     *             "new": "48ea2b419c273d32586479d4e735be00abe6b092ae086a48d422e28837bd182c",
+                     *             "old": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000062",
-                     *           "link": 104,
+                     *           "link": 105,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000063",
@@ -14811,7 +14830,7 @@ export interface operations {
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000064",
-                     *           "link": 103,
+                     *           "link": 104,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000041",
@@ -14837,7 +14856,7 @@ export interface operations {
                      *             "trusts_holders": false
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000065",
-                     *           "link": 102,
+                     *           "link": 103,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000066",
@@ -14852,7 +14871,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000067",
-                     *           "link": 101,
+                     *           "link": 102,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -14871,7 +14890,7 @@ export interface operations {
                      *             "state": "active"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000068",
-                     *           "link": 100,
+                     *           "link": 101,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -14890,7 +14909,7 @@ export interface operations {
                      *             "state": "paused"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000069",
-                     *           "link": 99,
+                     *           "link": 100,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -14909,7 +14928,7 @@ export interface operations {
                      *             "state": "active"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000070",
-                     *           "link": 98,
+                     *           "link": 99,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -14928,7 +14947,7 @@ export interface operations {
                      *             "state": "active"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000071",
-                     *           "link": 97,
+                     *           "link": 98,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -14942,11 +14961,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b",
+                     *             "key": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000072",
-                     *           "link": 96,
+                     *           "link": 97,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000041",
@@ -14962,11 +14981,11 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "e916beba935303546cfb2b375aa8a7ffd9cdb3041e3e945616dbfdb543cfaeb0",
+                     *             "sha256": "bf0d7e52492d70678b9c125057a723fb78790f25c3a9f3227d2e3eb8bd100a7d",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000073",
-                     *           "link": 95,
+                     *           "link": 96,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000041",
@@ -14982,11 +15001,11 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "df2b2e020d648238fce4072004de3b2d03d82dea31d1f415b473ce879e32ddf8",
+                     *             "sha256": "47237d36e59c31054c226a873507d8a4f66e51150bf52f385250dd25be66a812",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000074",
-                     *           "link": 94,
+                     *           "link": 95,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000041",
@@ -15000,11 +15019,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b",
+                     *             "key": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000075",
-                     *           "link": 93,
+                     *           "link": 94,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000041",
@@ -15019,7 +15038,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000042",
-                     *           "link": 92,
+                     *           "link": 93,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000007",
@@ -15038,7 +15057,7 @@ export interface operations {
                      *             "replaced_agent": null
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000076",
-                     *           "link": 91,
+                     *           "link": 92,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000007",
@@ -15064,7 +15083,7 @@ export interface operations {
                      *             "trusts_holders": false
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000077",
-                     *           "link": 90,
+                     *           "link": 91,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000008",
@@ -15079,7 +15098,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000078",
-                     *           "link": 89,
+                     *           "link": 90,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000015",
@@ -15099,7 +15118,7 @@ export interface operations {
                      *             "script": "deploy"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000079",
-                     *           "link": 88,
+                     *           "link": 89,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000015",
@@ -15120,7 +15139,7 @@ export interface operations {
                      *             "script": "deploy"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000080",
-                     *           "link": 87,
+                     *           "link": 88,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000081",
@@ -15135,7 +15154,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000082",
-                     *           "link": 86,
+                     *           "link": 87,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000014",
@@ -15155,7 +15174,7 @@ export interface operations {
                      *             "script": "deploy"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000083",
-                     *           "link": 85,
+                     *           "link": 86,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000014",
@@ -15170,7 +15189,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000084",
-                     *           "link": 84,
+                     *           "link": 85,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000017",
@@ -15190,7 +15209,7 @@ export interface operations {
                      *             "waves": 1
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000085",
-                     *           "link": 83,
+                     *           "link": 84,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000017",
@@ -15205,7 +15224,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000086",
-                     *           "link": 82,
+                     *           "link": 83,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -15220,7 +15239,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000087",
-                     *           "link": 81,
+                     *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -15235,7 +15254,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000088",
-                     *           "link": 80,
+                     *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -15255,7 +15274,7 @@ export interface operations {
                      *             "waves": 1
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000089",
-                     *           "link": 79,
+                     *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -15281,7 +15300,7 @@ export interface operations {
                      *             "trusts_holders": false
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000090",
-                     *           "link": 78,
+                     *           "link": 79,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000091",
@@ -15301,7 +15320,7 @@ export interface operations {
                      *             "waves": null
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000044",
-                     *           "link": 77,
+                     *           "link": 78,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000045",
@@ -15316,7 +15335,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000092",
-                     *           "link": 76,
+                     *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000034",
@@ -15333,7 +15352,7 @@ export interface operations {
                      *             "host": "hooks.invalid"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000093",
-                     *           "link": 75,
+                     *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000034",
@@ -15358,7 +15377,7 @@ export interface operations {
                      *             "name": "operations"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000094",
-                     *           "link": 74,
+                     *           "link": 75,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000034",
@@ -15383,7 +15402,7 @@ export interface operations {
                      *             "name": "operations"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000095",
-                     *           "link": 73,
+                     *           "link": 74,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000034",
@@ -15398,7 +15417,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000096",
-                     *           "link": 72,
+                     *           "link": 73,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000097",
@@ -15415,7 +15434,7 @@ export interface operations {
                      *             "delivery_id": "01900000-0000-7000-8000-000000000098"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000099",
-                     *           "link": 71,
+                     *           "link": 72,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000097",
@@ -15435,7 +15454,7 @@ export interface operations {
                      *             "waves": null
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000100",
-                     *           "link": 70,
+                     *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000101",
@@ -15458,7 +15477,7 @@ export interface operations {
                      *             "name": "receiver"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000102",
-                     *           "link": 69,
+                     *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000097",
@@ -15473,7 +15492,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000103",
-                     *           "link": 68,
+                     *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -15493,7 +15512,7 @@ export interface operations {
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000104",
-                     *           "link": 67,
+                     *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -15511,7 +15530,7 @@ export interface operations {
                      *             "job_id": "01900000-0000-7000-8000-000000000040"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000105",
-                     *           "link": 66,
+                     *           "link": 67,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -15531,7 +15550,7 @@ export interface operations {
                      *             "waves": null
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000106",
-                     *           "link": 65,
+                     *           "link": 66,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000040",
@@ -15551,7 +15570,7 @@ export interface operations {
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000107",
-                     *           "link": 64,
+                     *           "link": 65,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -15571,7 +15590,7 @@ export interface operations {
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000108",
-                     *           "link": 63,
+                     *           "link": 64,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -15589,7 +15608,7 @@ export interface operations {
                      *             "name": "disk-report"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000109",
-                     *           "link": 62,
+                     *           "link": 63,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000037",
@@ -15608,7 +15627,7 @@ export interface operations {
                      *             "version": "1.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000110",
-                     *           "link": 61,
+                     *           "link": 62,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000111",
@@ -15623,7 +15642,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000112",
-                     *           "link": 60,
+                     *           "link": 61,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000113",
@@ -15641,7 +15660,7 @@ export interface operations {
                      *             "name": "proxy"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000114",
-                     *           "link": 59,
+                     *           "link": 60,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000113",
@@ -15659,7 +15678,7 @@ export interface operations {
                      *             "name": "proxy"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000115",
-                     *           "link": 58,
+                     *           "link": 59,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000113",
@@ -15667,7 +15686,7 @@ export interface operations {
                      *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "58.01a20c14-b1fd-7310-ae31-0e5cdb512141"
+                     *       "next_cursor": "59.01a21062-e714-752b-8c01-6dbd02b70b1a"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -15776,10 +15795,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"PMxUwFvYX5eu711r8yEeJDOkr+Uf/k07wEpeV/GA87A=","is_complete":false}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":92,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000007","subject_name":"fake","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000043","link":107,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"107.01a20c14-d430-70bf-923e-6b92979b33ea"}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"5ziaU6rTWpJIqZpWFjNBQklsrplCQpHQ/jZfITBo2TQ=","is_complete":false}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":93,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000007","subject_name":"fake","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000043","link":108,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"end","position":"108.01a21063-2c3f-70a1-8380-dbd2a46d735c"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -15860,10 +15879,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "dd443c3426f45390c8c42f2196cb86ec55cc84c693a574855c658a7500ff28c9",
-                     *       "number": 107,
-                     *       "public_key": "PMxUwFvYX5eu711r8yEeJDOkr+Uf/k07wEpeV/GA87A=",
-                     *       "signature": "uqR5Y3xn/6g5rCv41wUhoodY16/7GxIfx0Yc4wxNwW1/jeZWIGjoV35CXun2zfcHSBdzR8DYIlClhl3TdKcwCA==",
+                     *       "hash": "99669833d32e5bb865476997336e144900454b38547ae4eb587a4665200d36a5",
+                     *       "number": 108,
+                     *       "public_key": "5ziaU6rTWpJIqZpWFjNBQklsrplCQpHQ/jZfITBo2TQ=",
+                     *       "signature": "CaxqrsiKQd8xy2iiXTRTipT4057VcECyCHuxjiKNM2I1VrC9sM/0SeJFvEV6wGJ9a0pMnkn3r2Gc30zvBpAKAg==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -16048,19 +16067,19 @@ export interface operations {
                     /**
                      * @example {
                      *       "after": 0,
-                     *       "entry_count": 107,
+                     *       "entry_count": 108,
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "dd443c3426f45390c8c42f2196cb86ec55cc84c693a574855c658a7500ff28c9",
-                     *         "number": 107,
-                     *         "public_key": "PMxUwFvYX5eu711r8yEeJDOkr+Uf/k07wEpeV/GA87A=",
-                     *         "signature": "uqR5Y3xn/6g5rCv41wUhoodY16/7GxIfx0Yc4wxNwW1/jeZWIGjoV35CXun2zfcHSBdzR8DYIlClhl3TdKcwCA==",
+                     *         "hash": "99669833d32e5bb865476997336e144900454b38547ae4eb587a4665200d36a5",
+                     *         "number": 108,
+                     *         "public_key": "5ziaU6rTWpJIqZpWFjNBQklsrplCQpHQ/jZfITBo2TQ=",
+                     *         "signature": "CaxqrsiKQd8xy2iiXTRTipT4057VcECyCHuxjiKNM2I1VrC9sM/0SeJFvEV6wGJ9a0pMnkn3r2Gc30zvBpAKAg==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
-                     *       "last_link": 107,
-                     *       "link_count": 107,
+                     *       "last_link": 108,
+                     *       "link_count": 108,
                      *       "next_after": null
                      *     }
                      */
@@ -16988,8 +17007,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_ARCl0OVW16a5DnzbJgxLwVMOfeviuStvsK5jiXQClCFHstLVen1fUSQ1yzDS0-9mH_vpx4Lfp-SWVjNJ3rnou3Pfxv_AAMU6v-Nn4-J7UFk90qC-nPbx1ClEYMoEyw9dlKUk90K1jTFT7bmVrIfuKMURbnXuA8Gx-a87cBvGsXCGle0eX3oCuhVF4eEr_X4B0aZFU36VPoD1n4NiY8MEu5OfmJOshEHtby-i5Mxik3A7s3b4-nlsZyy_QHPE_zAoMZ4BUQcsamYBAjjt_sATNcZw3umEsvMuyAGGrm9us3-Hd3WdVIUx4YFGtIZ1JiGuhKWXVAnNLErMM28Z3DV7iiFDlCVAdCMbN-aXgZKxSvuALjyGs89Opg9e1Cz9HKuhYH4oDjPBvOKRymlEAqfhM2GQJOzpBU_RqZKa4kgFay0_QBCo3XOV5wgzo8DDRtGI7uro6_tJ-0VCDa6aGgAqG3RLd0GZAA",
-                 *       "code": "939057"
+                 *       "challenge": "mst_challenge_ARCm3fMFfzUf_fECm-HvGqIBGwnjSDREIpOO8H9Jtn-cFPyLnf6hkXQQsQ1UjxPjPBe9VtNIvJO0nI9CCw8I5q8AkmhbTUgxWy8f0sAqO7qvDyAx1J8DxBWVTcQz4K_RnITsh9oMRxldfTR4sKFx7rEEJSqPGvedUI-a-lSAQOtcopNCzaCfUvwvnCPac6uI291xfNvJLNCiTZIPWwm3b3PvBI2xw4FXB3lidQa6gTU-iEvpWdIVHeMyQTpNInfj7J0AaCt1ZhFO2S4yACcecJmnhu1KpY9UhL-qoDFEa4d9w5vJeP0f50Pxh6l-ay1-RvIcwCbJZnUAuY9h4nfvQ1KgUX8yJFxU-VKkGFGJpKVXWmSNTGXBPmwwOEWnBSXs6LBDfYu85b0zPtuN_VTUIsgQtRlsvhg_MTAKXiuZNG41YrDv045nNLxDnwl1y9c3pHUEBQGOUAv-sh4bxAjKzwu7Z4Fx3gungqQ",
+                 *       "code": "822045"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -17561,11 +17580,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_ARCl0OVW16a5iWcLHXHx3050XMO-fy7Fjw13SDyb-rA_WYAWt4CKZyMP1RaHVNBnqMuKtgTTXfjJb9WBRkS7p3aCCbnGC6n1JCuiUH798MlQjJaVORjksY43B0ETOZL664STJKRKudfBvcaNc8VV9PTQ_RQb9nY7lZKgqvfMCUPAuxbCzgaEUntt8s0wcydg7t1IxF22CkepRMOuSjhV9IRbLjEPU0U-4cmpxQtGxaExKeogz6fFSXcBvzZfNiAtpDamFxL4dJuviRBQj9QwoIq-CZ0_DPL_3Bn9-DmQqhZk-sZWEyURiwg2f60JJYyp0ZCEd1Hs-7sd8tbrqACSqA5ENT2iIl5Ut_dbkIWzAaKp-i0OtWlo07-ltWEz3WpI6QUfyG2kWwT1ia-CFgsGlcFiev-Ke7c0JRWC",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJNV1FkNy1sUjBjNFBUU0R5ZExrOTZUNkw4VWMyZDZvaXpSc3VCSjhleVVjIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "TUG-nSYDYHEkwPNGP-b2bXSI51Yovr2Wnihkss72Vds",
-                 *         "signature": "MEUCIQCsCVuAw14ukkC_BqVl-NuprVJcYT4OJzUfGZsA5V67kQIgf35Y4GTT3FhkL6VMBEPfCQjdwc9M5B5ARQfMq89N2eI",
-                 *         "user_handle": "AaIMFNhUcw2Jt6m0nhbERA"
+                 *         "challenge": "mst_passkey_ARCm3fMFfzUfyffGRH6CCWJJ2ToJp-BvSrNGtpc6y9C5OtfSk-7NQnVKN5nWs1oFQHnItYn8Y7hFcDfBuCSzoSPQy6tEfS6vqmadsUFcezqg5KI-fIbLndhLkzwqy75BgFZxb7T_hgQjxmXDnpqYuTHPty7G1IzxeD-NdAJspuFq88hhJMEfiFd7slsSGdc1cnBIJfreeU9KQJLytTCQz8QbHCnoTMBkOp7qEzO3dxAaRaOFFeoTo6sVuOMVXVmqMovvMBXOG7VydBrtIT50M0KPIViR4a_JFrOok12XDchLMN1DJfMAd_xZjHf9xkIGrFy81SxDGjI1qep-yDmAtxaYuy3P4QbN4CfAvmQn53hKJukKzSyLh2GSqrJK3pMihK9gUowfaVt4II6V95RK1kunreH3lJoOOm-a",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiIxQ3UydmhRc2lLV0RiQkxtdkdYNkxQWWNFRGg2MGh4c09BVFdvSjN0Sks0IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "BZj95PhIZueGSAzAU5vqEbYGBdDCBJY5kXWtBbGsQkg",
+                 *         "signature": "MEQCICOkGNHjH2oAylv-OTpdxg6iumnve761KAvvhJ1zbKzcAiBrHSWLN6VjrVz_oPdbcwAwOJzWuXhabYa3IqPO6N_bXA",
+                 *         "user_handle": "AaIQYznDcK-p4lvg_BJR8Q"
                  *       }
                  *     }
                  */
@@ -17695,10 +17714,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_ARCl0OVW16a5iWcLHXHx3050XMO-fy7Fjw13SDyb-rA_WYAWt4CKZyMP1RaHVNBnqMuKtgTTXfjJb9WBRkS7p3aCCbnGC6n1JCuiUH798MlQjJaVORjksY43B0ETOZL664STJKRKudfBvcaNc8VV9PTQ_RQb9nY7lZKgqvfMCUPAuxbCzgaEUntt8s0wcydg7t1IxF22CkepRMOuSjhV9IRbLjEPU0U-4cmpxQtGxaExKeogz6fFSXcBvzZfNiAtpDamFxL4dJuviRBQj9QwoIq-CZ0_DPL_3Bn9-DmQqhZk-sZWEyURiwg2f60JJYyp0ZCEd1Hs-7sd8tbrqACSqA5ENT2iIl5Ut_dbkIWzAaKp-i0OtWlo07-ltWEz3WpI6QUfyG2kWwT1ia-CFgsGlcFiev-Ke7c0JRWC",
+                     *       "challenge": "mst_passkey_ARCm3fMFfzUfyffGRH6CCWJJ2ToJp-BvSrNGtpc6y9C5OtfSk-7NQnVKN5nWs1oFQHnItYn8Y7hFcDfBuCSzoSPQy6tEfS6vqmadsUFcezqg5KI-fIbLndhLkzwqy75BgFZxb7T_hgQjxmXDnpqYuTHPty7G1IzxeD-NdAJspuFq88hhJMEfiFd7slsSGdc1cnBIJfreeU9KQJLytTCQz8QbHCnoTMBkOp7qEzO3dxAaRaOFFeoTo6sVuOMVXVmqMovvMBXOG7VydBrtIT50M0KPIViR4a_JFrOok12XDchLMN1DJfMAd_xZjHf9xkIGrFy81SxDGjI1qep-yDmAtxaYuy3P4QbN4CfAvmQn53hKJukKzSyLh2GSqrJK3pMihK9gUowfaVt4II6V95RK1kunreH3lJoOOm-a",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "MWQd7-lR0c4PTSDydLk96T6L8Uc2d6oizRsuBJ8eyUc"
+                     *       "nonce": "1Cu2vhQsiKWDbBLmvGX6LPYcEDh60hxsOATWoJ3tJK4"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -18307,7 +18326,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "602196",
+                 *       "code": "941971",
                  *       "registration_id": "01900000-0000-7000-8000-000000000126"
                  *     }
                  */
@@ -19841,7 +19860,7 @@ export interface operations {
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 13,
+                     *             "duration_ms": 12,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -19971,7 +19990,7 @@ export interface operations {
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 13,
+                     *         "duration_ms": 12,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -20635,7 +20654,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 13,
+                     *           "duration_ms": 12,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
@@ -20767,14 +20786,14 @@ export interface operations {
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000047\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"WVPPTEr/bVlVjA6WAi1brdxU3dH6pdn2Qb97cVXDgiU=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795499011346,\"ended_at_ms\":1795499011435},\"result\":{\"exit_code\":3,\"duration_ms\":13,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "0j712fQT19IhaNO4cJigWvE0gue+3ZKwDiPNt4KbV8782AAPG0hPG+iHbVYcLttBXoQpxuSziYNXf/JudpJ0BQ=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000047\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"eB3S1F0PVUQtwk7W6tt0Bu3M0Ne4RqFt6tC0TlyVD2g=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795571245536,\"ended_at_ms\":1795571245549},\"result\":{\"exit_code\":3,\"duration_ms\":12,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "3TzjZhU++lIyI1v/IdauYi/emtsOXxi4zArdURhrrDIz7Chlxs2Xy62OjwBHaE1noPeHGdy9xuJjqsYAXxntAg=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 13,
+                     *       "duration_ms": 12,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
@@ -22912,7 +22931,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_00000000000+ktRAwT2GHYxd695VwLP/PVnzm5e1auU="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -23495,7 +23514,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_+lO5JRSMaWn/TPCvyeMXcWSt8SvuAp7mkkCbQyNK2n0="
+                     *       "secret": "whsec_+XEQCSxo0y23ltZXO/b7iVTI8y9EYu5qQUhirywtF3c="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -24382,7 +24401,7 @@ export interface operations {
                      *             "error": "the receiver answered 400",
                      *             "response": null,
                      *             "status": 400,
-                     *             "took_ms": 1
+                     *             "took_ms": 2
                      *           },
                      *           "repeat_count": 0,
                      *           "state": "failed"
@@ -24499,7 +24518,7 @@ export interface operations {
                      *         "error": "the receiver answered 400",
                      *         "response": null,
                      *         "status": 400,
-                     *         "took_ms": 1
+                     *         "took_ms": 2
                      *       },
                      *       "repeat_count": 0,
                      *       "state": "pending"
@@ -25182,8 +25201,8 @@ export interface operations {
                      *             "failed": 1
                      *           },
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "explanation": "1 of 1 executions have ended, 0 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
-                     *           "finished_at": null,
+                     *           "explanation": null,
+                     *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "halt_reason": null,
                      *           "id": "01900000-0000-7000-8000-000000000049",
                      *           "lock": null,
@@ -25195,7 +25214,7 @@ export interface operations {
                      *           "rollout": null,
                      *           "script": "deploy",
                      *           "secret_names": [],
-                     *           "state": "running",
+                     *           "state": "failed",
                      *           "stdin_bytes": null,
                      *           "stop": null,
                      *           "target": {
@@ -25598,8 +25617,8 @@ export interface operations {
                      *         "failed": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "explanation": "1 of 1 executions have ended, 0 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
-                     *       "finished_at": null,
+                     *       "explanation": null,
+                     *       "finished_at": "2026-01-31T12:00:00.000Z",
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000049",
                      *       "lock": null,
@@ -25611,7 +25630,7 @@ export interface operations {
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
-                     *       "state": "running",
+                     *       "state": "failed",
                      *       "stdin_bytes": null,
                      *       "stop": null,
                      *       "target": {
@@ -27798,7 +27817,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "083273"
+                 *       "code": "323877"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -28135,10 +28154,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACBNQb6dJgNgcSTA80Y_5vZtdIjnVii-vZaeKGSyzvZV26UBAgMmIAEhWCAZRkC0pA-0v2VSYk6OMAYpKe7xgDwrJAAqCOK3glO4yCJYIHGNeEM9bnMg7zCyzYlhAI_ua95CyxLQuz9ErQkv82JO",
-                 *       "challenge": "mst_passkey_ARCl0OVW16a5vIxSt6Hec7ta3sYYXCKlAoZXEKnKu7sisQRHYQfc9N_rZSgeh7HM0YOUSxKruK29ykf2zt_JgLC64KqneGjcDacTA8UbO4-aKbmn_xc0E1EdEKevESuX3eukofwx3SRoDcLr07CXRNJqlrSYpBHSapEEhG3nUnELoa6_7sl6xGo6Lyc6fImBLUMeTb3B3DsaAnv5krcG8Abbs6h6h2mVKCKQBR5R5Ib-yjF8vRUc73xxWpPJBa92vmdN-FSU5r3gmiDD1sX4XGCvYUvhrSGRR3H8OGE1KM2GjN2o6BjgyQelGIPqH7m5Puku9VkL0vZluBmrmob768S2uoylbZ2rmSmG-N4vegELz76_bsvXoU0KZWR22MWyUGTjakA0EYtv1q3O61sNPrleZJWEbnzdLohXRacqnY6mNlF3Z6wvkGaUbo3sUNnwnEGMojWJJEZriAavpQ-5bdA6G9yJnvIyPG2ynw5XtGxf1CoGDomr36PNbz19rSvXMIQxI6nJIlbf5YVe2nnqwcajjMp4qPt2kdq49O5ZWM-76-9hXo4xP0N4cyzuoQhfu4e8_vJRWKeNgB8fzbQSWbA9m69__Rrc3c5NqOoXmYio2D8OVG55eJ1gEEGhi46Txdr9C17z4q2H9t6G-UZNXTLRa2wTJ_uFHcfZbtslNhNNN2h3hdu7eShSUfa2dhV_XbtvbyDr2g59zo81phA-tpNLWjtYGVLkF8sxN_YtrkvjApjJzJDRBwY66XDxG6g1qfoW0cSiz80pWQ",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJuUTFpV2NuTGZBS01aUW0tbTNrS1NscF9MRGdTM1hXZDVmcTRSYVpxVm1zIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "TUG-nSYDYHEkwPNGP-b2bXSI51Yovr2Wnihkss72Vds",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACAFmP3k-Ehm54ZIDMBTm-oRtgYF0MIEljmRda0FsaxCSKUBAgMmIAEhWCB9wQqi6edwO8h145nZFAvQW64A7O7mmFbkUdpjT73RpSJYIIE4w-9ZYL96oxJnG9jVYDjW7HbgUzZfrNic0fUetTVm",
+                 *       "challenge": "mst_passkey_ARCm3fMFfzUfBANAlGDQnkn4B7BOMBGapHJWd6eynWIF5jeicyzvZyJqazGZfeD5psYInX2_M6APZrwWXodKDRvuYEUQbY_hwIx79TetdlKCnb6rXOSLntrCgs4pW97D9BR8DPwabDH6oKHKqgcxyGKKfs2ZlQ7Q2AhSPCZVuuXWjPwQlpIZgEC0YD4CoX75n6zvzfNvLyoUJcUmaGierizzMNGHIpyPtQVg3jP-K3VK7MSIeOB0t56XsZzHrCR9FcAU_c7XfmPvx1P37fbQXn8XofivRlGraoejGin5Io6zlixGWq7lVHIhvRvDIXq6twEaWE7itu8R6z-YvCZeYGnkwHtCohh1z9xS46v9li6n7icBXDnLWPCP3_HhEN_aP6zmmRWX-0V1nw-Pa7ydcWK9OS_EeH7f5jvFS1xuJMK9l3gSeiFciHHDQzV-XnFN2AjQxLsKx895BO8jsHreFynsTkYr2ftx2mQ9oOBNluDGB_kjdI_55f56PzXTEsZQGQXej6ySsoY7hyWZucVhPV7M_fSnI4yLmPjTrmB2nVKX1pl0gXUy3tjGtodciMQWWpWUAHCqpVoQEzc-YzUh0r24lT-56ikcVOPER1BxfdZZKVAwki7VfQcGS6oum7uhwz6-DAX7f3RddJArZT4hSVOQi87G6cPnTQknLMsPDlR8da3BrUpP-NPkr71oz1jfuKyCsMY7s4m6Qi4f_q43p62z5152bogyntXqL91uujtYMvxyUzy-CtrmAr0UnS6Wld-ISgaVdYt4DQ",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJ3VjZGdHd6ZmRCdFNldzF0eDVPQkNyRjVkS29BUzFIVkhKQjJ6Y1R6Nno4IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "BZj95PhIZueGSAzAU5vqEbYGBdDCBJY5kXWtBbGsQkg",
                  *       "name": "laptop"
                  *     }
                  */
@@ -28161,16 +28180,16 @@ export interface operations {
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "nl6m-cgbd-hudb-uvi7",
-                     *         "uv42-k7he-qrea-f46e",
-                     *         "4hpw-r4bg-nnlf-nopb",
-                     *         "tvmd-3gp3-fb2d-tylf",
-                     *         "kgqh-ajfh-tvuo-lh7o",
-                     *         "fnge-m4ra-yucu-exha",
-                     *         "zd6e-tovh-zfi3-nai5",
-                     *         "4sqs-mp2b-b6od-56tz",
-                     *         "odyi-ofkc-uus3-kthj",
-                     *         "pcuk-uaq3-2gld-bg6w"
+                     *         "xfuu-yxw2-jnzi-jnp6",
+                     *         "kqzc-is22-ndzn-efhc",
+                     *         "cmer-dj6k-pbgf-wn6v",
+                     *         "7asm-rmc6-hqt6-f54s",
+                     *         "bqpe-6yx3-5ero-uqoh",
+                     *         "4psq-ftjb-wdq5-apsk",
+                     *         "zpyk-mrjk-uvqb-da2k",
+                     *         "pox5-xmig-wegf-n7km",
+                     *         "zumq-u5jb-g4ny-eez3",
+                     *         "gmyt-ssst-cpml-j2px"
                      *       ]
                      *     }
                      */
@@ -28292,12 +28311,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_ARCl0OVW16a5vIxSt6Hec7ta3sYYXCKlAoZXEKnKu7sisQRHYQfc9N_rZSgeh7HM0YOUSxKruK29ykf2zt_JgLC64KqneGjcDacTA8UbO4-aKbmn_xc0E1EdEKevESuX3eukofwx3SRoDcLr07CXRNJqlrSYpBHSapEEhG3nUnELoa6_7sl6xGo6Lyc6fImBLUMeTb3B3DsaAnv5krcG8Abbs6h6h2mVKCKQBR5R5Ib-yjF8vRUc73xxWpPJBa92vmdN-FSU5r3gmiDD1sX4XGCvYUvhrSGRR3H8OGE1KM2GjN2o6BjgyQelGIPqH7m5Puku9VkL0vZluBmrmob768S2uoylbZ2rmSmG-N4vegELz76_bsvXoU0KZWR22MWyUGTjakA0EYtv1q3O61sNPrleZJWEbnzdLohXRacqnY6mNlF3Z6wvkGaUbo3sUNnwnEGMojWJJEZriAavpQ-5bdA6G9yJnvIyPG2ynw5XtGxf1CoGDomr36PNbz19rSvXMIQxI6nJIlbf5YVe2nnqwcajjMp4qPt2kdq49O5ZWM-76-9hXo4xP0N4cyzuoQhfu4e8_vJRWKeNgB8fzbQSWbA9m69__Rrc3c5NqOoXmYio2D8OVG55eJ1gEEGhi46Txdr9C17z4q2H9t6G-UZNXTLRa2wTJ_uFHcfZbtslNhNNN2h3hdu7eShSUfa2dhV_XbtvbyDr2g59zo81phA-tpNLWjtYGVLkF8sxN_YtrkvjApjJzJDRBwY66XDxG6g1qfoW0cSiz80pWQ",
+                     *       "challenge": "mst_passkey_ARCm3fMFfzUfBANAlGDQnkn4B7BOMBGapHJWd6eynWIF5jeicyzvZyJqazGZfeD5psYInX2_M6APZrwWXodKDRvuYEUQbY_hwIx79TetdlKCnb6rXOSLntrCgs4pW97D9BR8DPwabDH6oKHKqgcxyGKKfs2ZlQ7Q2AhSPCZVuuXWjPwQlpIZgEC0YD4CoX75n6zvzfNvLyoUJcUmaGierizzMNGHIpyPtQVg3jP-K3VK7MSIeOB0t56XsZzHrCR9FcAU_c7XfmPvx1P37fbQXn8XofivRlGraoejGin5Io6zlixGWq7lVHIhvRvDIXq6twEaWE7itu8R6z-YvCZeYGnkwHtCohh1z9xS46v9li6n7icBXDnLWPCP3_HhEN_aP6zmmRWX-0V1nw-Pa7ydcWK9OS_EeH7f5jvFS1xuJMK9l3gSeiFciHHDQzV-XnFN2AjQxLsKx895BO8jsHreFynsTkYr2ftx2mQ9oOBNluDGB_kjdI_55f56PzXTEsZQGQXej6ySsoY7hyWZucVhPV7M_fSnI4yLmPjTrmB2nVKX1pl0gXUy3tjGtodciMQWWpWUAHCqpVoQEzc-YzUh0r24lT-56ikcVOPER1BxfdZZKVAwki7VfQcGS6oum7uhwz6-DAX7f3RddJArZT4hSVOQi87G6cPnTQknLMsPDlR8da3BrUpP-NPkr71oz1jfuKyCsMY7s4m6Qi4f_q43p62z5152bogyntXqL91uujtYMvxyUzy-CtrmAr0UnS6Wld-ISgaVdYt4DQ",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "nQ1iWcnLfAKMZQm-m3kKSlp_LDgS3XWd5fq4RaZqVms",
-                     *       "user_handle": "AaIMFNhUcw2Jt6m0nhbERA",
+                     *       "nonce": "wV6FtwzfdBtSew1tx5OBCrF5dKoAS1HVHJB2zcTz6z8",
+                     *       "user_handle": "AaIQYznDcK-p4lvg_BJR8Q",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -28408,7 +28427,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "nl6m-cgbd-hudb-uvi7"
+                 *       "code": "xfuu-yxw2-jnzi-jnp6"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -28853,8 +28872,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=6G6D6JHZOMGVC2O2GZJVKQRPKWA7JYPJ&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "6G6D6JHZOMGVC2O2GZJVKQRPKWA7JYPJ"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=DVBAM5LZJYAKUSPWTBFAPNOWKFP3O4L4&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "DVBAM5LZJYAKUSPWTBFAPNOWKFP3O4L4"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -28960,7 +28979,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "eyvt-4kjt-zhms-cptf"
+                 *       "code": "hahj-bnkl-twoc-jzxn"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -29074,7 +29093,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "121590"
+                 *       "code": "396300"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -29090,16 +29109,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "r7sv-jtly-4fiu-qa6s",
-                     *         "ci5m-n4fm-koiy-m57o",
-                     *         "e3tl-wzz7-u2vd-5goj",
-                     *         "uuiu-nnlr-z2bl-sojy",
-                     *         "jrvb-hwyv-roba-g3th",
-                     *         "tob7-tgj7-75kj-clta",
-                     *         "plkm-ldrq-5tqb-4o6w",
-                     *         "nlw7-zdb4-chou-odog",
-                     *         "enky-q3kx-juo5-aqeq",
-                     *         "pkez-fadk-bwlc-b3rb"
+                     *         "w7uk-s6z5-g4dj-ybvz",
+                     *         "is25-yjbg-7y3t-akpu",
+                     *         "5pcj-fu32-w6jo-mihy",
+                     *         "3ip5-lnbl-cv7a-rxq5",
+                     *         "r5o7-3e3y-y62p-oufo",
+                     *         "omf5-4seu-5skt-pw25",
+                     *         "k4bi-freq-lvmp-2cgd",
+                     *         "twss-4frg-nugr-7r53",
+                     *         "bxi4-vfyr-gp4v-nlrb",
+                     *         "uitk-vsfu-igaz-qeqf"
                      *       ]
                      *     }
                      */
@@ -29206,7 +29225,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "121590"
+                 *       "code": "396300"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -29222,16 +29241,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "eyvt-4kjt-zhms-cptf",
-                     *         "dmib-nc5k-cok6-j7d7",
-                     *         "h35v-wymq-yhyh-plge",
-                     *         "cjws-bfwn-fa4m-jxwk",
-                     *         "v6p7-xg74-njga-vaww",
-                     *         "atcf-tfvk-mdza-lt76",
-                     *         "ng7c-tqlg-3fhb-e4r7",
-                     *         "hsn6-kiiu-x3ad-oc5r",
-                     *         "dudd-n365-5mb7-3ebz",
-                     *         "c4xf-nen6-nm4e-upba"
+                     *         "hahj-bnkl-twoc-jzxn",
+                     *         "5jja-o5dr-275n-eoay",
+                     *         "tpfo-uzyq-2d3d-thjg",
+                     *         "x66o-ruia-rhtp-ckx2",
+                     *         "ipdr-m7xh-bk7m-nwjb",
+                     *         "ed2u-4me4-j5de-doys",
+                     *         "lbl3-bwsk-63ic-o4da",
+                     *         "ci2i-cxz7-zb6g-v4ab",
+                     *         "swdb-pnit-c27g-vqzi",
+                     *         "fmde-2o4c-6wd3-adod"
                      *       ]
                      *     }
                      */
@@ -29678,6 +29697,7 @@ export interface operations {
                      *           "argv": [],
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "document": "{\"format\":1,\"name\":\"backup\",\"version\":\"1.2.0\",\"kind\":\"job\",\"executor\":\"sh\",\"entry\":\"bin/run.sh\",\"sha256\":\"9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856\",\"archive_bytes\":192,\"unpacked_bytes\":89}",
                      *           "entry": "bin/run.sh",
                      *           "entry_count": 2,
                      *           "executor": "sh",
@@ -29687,6 +29707,7 @@ export interface operations {
                      *           "name": "backup",
                      *           "parameters": [],
                      *           "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
+                     *           "signatures": [],
                      *           "timeout_ms": null,
                      *           "unpacked_bytes": 89,
                      *           "version": "1.2.0"
@@ -29794,6 +29815,7 @@ export interface operations {
                      *       "argv": [],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "document": "{\"format\":1,\"name\":\"backup\",\"version\":\"1.2.0\",\"kind\":\"job\",\"executor\":\"sh\",\"entry\":\"bin/run.sh\",\"sha256\":\"9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856\",\"archive_bytes\":192,\"unpacked_bytes\":89}",
                      *       "entry": "bin/run.sh",
                      *       "entry_count": 2,
                      *       "executor": "sh",
@@ -29803,6 +29825,7 @@ export interface operations {
                      *       "name": "backup",
                      *       "parameters": [],
                      *       "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
+                     *       "signatures": [],
                      *       "timeout_ms": null,
                      *       "unpacked_bytes": 89,
                      *       "version": "1.2.0"
@@ -29915,6 +29938,7 @@ export interface operations {
                      *       "argv": [],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "document": "{\"format\":1,\"name\":\"backup\",\"version\":\"1.2.0\",\"kind\":\"job\",\"executor\":\"sh\",\"entry\":\"bin/run.sh\",\"sha256\":\"9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856\",\"archive_bytes\":192,\"unpacked_bytes\":89}",
                      *       "entry": "bin/run.sh",
                      *       "entry_count": 2,
                      *       "executor": "sh",
@@ -29924,6 +29948,7 @@ export interface operations {
                      *       "name": "backup",
                      *       "parameters": [],
                      *       "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
+                     *       "signatures": [],
                      *       "timeout_ms": null,
                      *       "unpacked_bytes": 89,
                      *       "version": "1.2.0"
@@ -30152,6 +30177,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "signature": "zP8eyPb9DOrgBAGx2VUM9ckwsMAJmdT+l8yQdNW6QgYlFGUMNNRmLpTWNLYkqcQPjdbbebXNqN9kYr8xpweoAA==",
+                 *       "statement": "{\"format\":1,\"publisher\":\"6kpsY+KcUgq+9VB7Ey7F+ZVHdq6+vnuSQh7qaRRG0iw=\",\"name\":\"backup\",\"version\":\"1.2.0\",\"document_sha256\":\"1836460cb448c35f78270088729cc5318e277b4782d3b75e51a9e9a0d24cd7de\",\"rank\":1767225600000,\"minimum_rank\":1767225600000,\"expires_at_ms\":4000000000000}"
+                 *     }
+                 */
                 "application/json": components["schemas"]["ScriptSignatureBody"];
             };
         };
@@ -30162,6 +30193,33 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "archive_bytes": 192,
+                     *       "argv": [],
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "document": "{\"format\":1,\"name\":\"backup\",\"version\":\"1.2.0\",\"kind\":\"job\",\"executor\":\"sh\",\"entry\":\"bin/run.sh\",\"sha256\":\"9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856\",\"archive_bytes\":192,\"unpacked_bytes\":89}",
+                     *       "entry": "bin/run.sh",
+                     *       "entry_count": 2,
+                     *       "executor": "sh",
+                     *       "format": "tar.zst",
+                     *       "id": "01900000-0000-7000-8000-000000000053",
+                     *       "kind": "job",
+                     *       "name": "backup",
+                     *       "parameters": [],
+                     *       "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
+                     *       "signatures": [
+                     *         {
+                     *           "signature": "zP8eyPb9DOrgBAGx2VUM9ckwsMAJmdT+l8yQdNW6QgYlFGUMNNRmLpTWNLYkqcQPjdbbebXNqN9kYr8xpweoAA==",
+                     *           "statement": "{\"format\":1,\"publisher\":\"6kpsY+KcUgq+9VB7Ey7F+ZVHdq6+vnuSQh7qaRRG0iw=\",\"name\":\"backup\",\"version\":\"1.2.0\",\"document_sha256\":\"1836460cb448c35f78270088729cc5318e277b4782d3b75e51a9e9a0d24cd7de\",\"rank\":1767225600000,\"minimum_rank\":1767225600000,\"expires_at_ms\":4000000000000}"
+                     *         }
+                     *       ],
+                     *       "timeout_ms": null,
+                     *       "unpacked_bytes": 89,
+                     *       "version": "1.2.0"
+                     *     }
+                     */
                     "application/json": components["schemas"]["PackageView"];
                 };
             };
@@ -30291,7 +30349,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000041",
-                     *           "key_fingerprint": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b",
+                     *           "key_fingerprint": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -30381,8 +30439,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-24T05:43:39Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 27704248,\n        \"sha256\": \"df2b2e020d648238fce4072004de3b2d03d82dea31d1f415b473ce879e32ddf8\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4755528,\n        \"sha256\": \"e916beba935303546cfb2b375aa8a7ffd9cdb3041e3e945616dbfdb543cfaeb0\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"1HekSVKpxpkEVVxb8/P1j6qp4bhNWHBkSxYwAsSesUo=\",\n  \"signature\": \"7ul8aVo0Aobp/nPP832FMka1RxsjaJ4eJYQni0vPT7/S7AknbQolHyEbc1uNO7QVS3Pv1LQTQdMUFyEGXUk2Bw==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T01:47:42Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 27785928,\n        \"sha256\": \"47237d36e59c31054c226a873507d8a4f66e51150bf52f385250dd25be66a812\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4815344,\n        \"sha256\": \"bf0d7e52492d70678b9c125057a723fb78790f25c3a9f3227d2e3eb8bd100a7d\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"zg0DWG+r+UztZ28DcLN5BGmzU2PJ5YDCHBUCPr8UHtk=\",\n  \"signature\": \"I0KjGq6IIC8IQJ/OiLVKR1JtJIidzY8t1aHerpdJ3ogE3easShxODAzgv61FLmmJYNVNWHyecX/zPrRLE7fjAA==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -30401,7 +30459,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b",
+                     *       "key_fingerprint": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -30514,9 +30572,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "W+iLHxhWC52CqJQALcZzpih07bEWBvXLRruhfQCU5Mw=",
-                 *       "old": "1HekSVKpxpkEVVxb8/P1j6qp4bhNWHBkSxYwAsSesUo=",
-                 *       "signature": "JO5g4y07yeU/HLqLU3tQ79B+glMweUF1si+HMH0T+/8CqeIllkRNSM+RMTF7QBButBLVJe+BNz4ucca5FShqDA=="
+                 *       "new": "wHm5cX1WDhH0nRVxRqjwR1ccoyju+SJFuzTyy/mAzMI=",
+                 *       "old": "zg0DWG+r+UztZ28DcLN5BGmzU2PJ5YDCHBUCPr8UHtk=",
+                 *       "signature": "6+h5kebR1X0ADzUNs62+JJni/DFW7SWEKxQ4xDnfU5AbFUWYjricMfHALLMhqLTJznAOzOEyzCqDv1ma9ydcDQ=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -30531,8 +30589,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "e4cb44ff9bd244a7b87ca2ed4ef05006c373d2120b9c82e5247ccf6403450bd0",
-                     *       "old_fingerprint": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b"
+                     *       "new_fingerprint": "48ea2b419c273d32586479d4e735be00abe6b092ae086a48d422e28837bd182c",
+                     *       "old_fingerprint": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -30651,24 +30709,24 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b",
+                     *       "key_fingerprint": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 27704248,
+                     *           "bytes": 27785928,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "df2b2e020d648238fce4072004de3b2d03d82dea31d1f415b473ce879e32ddf8"
+                     *           "sha256": "47237d36e59c31054c226a873507d8a4f66e51150bf52f385250dd25be66a812"
                      *         },
                      *         {
-                     *           "bytes": 4755528,
+                     *           "bytes": 4815344,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "e916beba935303546cfb2b375aa8a7ffd9cdb3041e3e945616dbfdb543cfaeb0"
+                     *           "sha256": "bf0d7e52492d70678b9c125057a723fb78790f25c3a9f3227d2e3eb8bd100a7d"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -30758,7 +30816,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b",
+                     *       "key_fingerprint": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -30894,7 +30952,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "d7bc84bd511867cedf40035bb794050a44eaa3c0cbcbf3470cec603a6d4f6a9b",
+                     *       "key_fingerprint": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -31428,11 +31486,11 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "local": "2026-11-24T09:00:00+01:00"
+                     *           "local": "2026-11-25T09:00:00+01:00"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "local": "2026-11-25T09:00:00+01:00"
+                     *           "local": "2026-11-26T09:00:00+01:00"
                      *         }
                      *       ],
                      *       "sentence": "every weekday at 09:00, Europe/Berlin"
@@ -32568,11 +32626,11 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "local": "2026-11-24T09:00:00+01:00"
+                     *           "local": "2026-11-25T09:00:00+01:00"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "local": "2026-11-25T09:00:00+01:00"
+                     *           "local": "2026-11-26T09:00:00+01:00"
                      *         }
                      *       ],
                      *       "sentence": "every weekday at 09:00, Europe/Berlin"
@@ -36761,7 +36819,7 @@ export interface operations {
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 1
+                     *             "took_ms": 2
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -36862,7 +36920,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 1
+                     *           "took_ms": 2
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -36877,7 +36935,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 2
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -36972,7 +37030,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 2
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -37096,7 +37154,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_00000000/UdPpFp4tqZfbIh3NRNbRTb9Gq7I7LkvqxI="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];
