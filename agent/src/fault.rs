@@ -1,4 +1,4 @@
-//! Faults that can be injected so that the chaos suite can show that it detects them. Only debug
+//! Faults that can be injected so that tests can show that they are detected. Only debug
 //! builds read `MUSTER_FAULT`; in other builds no fault is ever on.
 
 use std::ffi::OsString;
@@ -12,6 +12,8 @@ pub enum Fault {
     UnsyncedStart,
     /// `forgotten_commands`: a command that is delivered again counts as a new one.
     ForgottenCommands,
+    /// `failing_starts`: no execution can start its program.
+    FailingStarts,
 }
 
 impl Fault {
@@ -20,6 +22,7 @@ impl Fault {
         let name = match self {
             Self::UnsyncedStart => "unsynced_start",
             Self::ForgottenCommands => "forgotten_commands",
+            Self::FailingStarts => "failing_starts",
         };
         named().is_some_and(|names| names.to_string_lossy().split(',').any(|it| it == name))
     }

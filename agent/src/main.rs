@@ -117,6 +117,9 @@ enum Mode {
     /// Transfer one file. Started by a shim, not meant for manual use.
     #[command(hide = true)]
     TransferFile { work: String },
+    /// Print that this program runs executions. Started by a shim, not meant for manual use.
+    #[command(hide = true)]
+    Probe,
 }
 
 /// Selects the agent by its state directory.
@@ -154,6 +157,12 @@ fn main() -> ExitCode {
         }
         Mode::Shim { execution } => run_shim(execution),
         Mode::TransferFile { work } => exit_code_of(transfer_file(&work)),
+        Mode::Probe => {
+            print(&muster_protocol::commands::probe::output(
+                muster_protocol::program::version::own(),
+            ));
+            ExitCode::SUCCESS
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 // What people set up: schedules, rules, groups, keys, tags, accounts. It goes on with the server of
 // dashboard.spec.ts.
 import { expect, type Page } from '@playwright/test';
-import { chooseLanguage, ids, lastSecret, PASSWORD, signIn, test, violationsOf } from './story';
+import { ask, chooseLanguage, ids, lastSecret, PASSWORD, send, signIn, test, violationsOf } from './story';
 
 test.describe.configure({ mode: 'serial' });
 
@@ -86,6 +86,23 @@ test('a group is made, paused, resumed and deleted', async ({ page }) => {
   await page.getByRole('button', { name: 'Delete' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
   await expect(page.getByText('No groups: agents keep their version')).toBeVisible();
+});
+
+test('a group shows its cohorts, and why one of them is held back', async ({ page }) => {
+  await ask('publish_release');
+  // The agents of this story are not installed, and can't be updated.
+  const { id } = await send(page, 'POST', '/api/groups', { name: 'shops', target: { expression: 'tag:shop' }, desired_version: '0.2.0', max_failures: 1 });
+  await page.goto(`/updates/groups/${id}`);
+  const cohort = page.getByRole('region', { name: 'Cohorts' }).getByRole('listitem');
+  await expect(cohort).toHaveText(/^linux \S+ unknown\s*canary failed\s*3 agents\s*Canary:\s*shop-1.*The other agents are not updated\. Pause and resume the group/);
+  await expect(page.getByText('active')).toBeVisible();
+  expect(await violationsOf(page)).toEqual([]);
+  await chooseLanguage(page, 'de');
+  await expect(page.getByRole('region', { name: 'Kohorten' }).getByRole('listitem')).toContainText('Vorläufer gescheitert');
+  await chooseLanguage(page, 'en');
+  await cohort.getByRole('link', { name: 'shop-1' }).click();
+  await expect(page.getByRole('heading', { name: 'shop-1' })).toBeVisible();
+  await send(page, 'DELETE', `/api/groups/${id}`);
 });
 
 test('an API key gets limits, a new secret and an end', async ({ page }) => {

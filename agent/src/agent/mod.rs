@@ -8,7 +8,7 @@ pub mod telemetry;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use muster_protocol::commands::{file_transfer, step};
+use muster_protocol::commands::{file_transfer, probe, step};
 use muster_protocol::frame::{AgentFrame, Registered, Registration};
 use muster_protocol::identity::{
     AUTHORITIES_CAPABILITY, AgentKeyPair, CERTIFICATE_CAPABILITY, Challenge, Fingerprint,
@@ -276,6 +276,7 @@ impl Agent {
                     package::CAPABILITY,
                     file_transfer::CAPABILITY,
                     step::CAPABILITY,
+                    probe::CAPABILITY,
                     package::ASSIGNMENTS_CAPABILITY,
                     CERTIFICATE_CAPABILITY,
                 ])
@@ -299,6 +300,7 @@ impl Agent {
             name: self.chosen.name.clone(),
             tags: self.chosen.tags.clone(),
             authorities_id: self.authorities.notice_id(),
+            service_manager: self.host_info.service_manager.clone(),
         };
         claims.prove(&self.key_pair, challenge, agent_key_id)
     }

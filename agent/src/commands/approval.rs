@@ -91,7 +91,7 @@ pub fn pin_program(launch: Launch, approved: Option<&ApprovedCommand>) -> Result
 
 fn pin_file(launch: Launch, signed: Option<&String>) -> Result<Launch, Refusal> {
     // Of a transfer, the signed data has all that matters.
-    if launch.script.is_none() || launch.file.is_some() {
+    if launch.script.is_none() || launch.file.is_some() || launch.is_probe {
         return Ok(launch);
     }
     let Some(signed) = signed else {

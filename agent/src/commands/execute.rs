@@ -66,6 +66,8 @@ pub enum ExecuteRefusal {
     PackageStep,
     #[error("a transfer of a file can't be a step; send it alone")]
     FileStep,
+    #[error("a probe has no parameters, input or program, and is no step; send it alone")]
+    Probe,
     #[error("step {1}: {0}")]
     Step(Box<Self>, usize),
     #[error("{0}")]
@@ -97,6 +99,7 @@ impl ExecuteRefusal {
             | Self::UnknownSecret
             | Self::PackageStep
             | Self::FileStep
+            | Self::Probe
             | Self::Timeout => "invalid_data",
             Self::Step(refusal, _) => refusal.code(),
             Self::ManifestMismatch(mismatch) => mismatch.code(),
@@ -207,6 +210,7 @@ impl Launch {
             call: None,
             requirements: None,
             is_rehearsal: false,
+            is_probe: false,
             file_parameters: Vec::new(),
             steps: Vec::new(),
             policy: Some(allow.as_str().to_owned()),

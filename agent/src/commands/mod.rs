@@ -11,6 +11,7 @@ mod library_refusal;
 pub mod package;
 pub mod plan;
 pub mod planned;
+pub mod probe;
 mod steps;
 pub mod task;
 

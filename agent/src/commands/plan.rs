@@ -6,7 +6,7 @@ use muster_protocol::frame::Command;
 use super::execute::{self, ExecuteRefusal};
 use super::library::{self, PlannedLibrary};
 use super::planned::{HostRules, Planned};
-use super::{file, package, steps};
+use super::{file, package, probe, steps};
 use crate::executions::ledger::record::ParameterRecord;
 use crate::policy::minimum_versions::Minimum;
 
@@ -35,7 +35,9 @@ fn plan_one(command: &Command, rules: HostRules<'_>) -> Result<Planned, ExecuteR
     if package::is_requested(&command.data) {
         return package::plan(command, rules);
     }
-    let (launch, parameters) = if file::is_requested(&command.data) {
+    let (launch, parameters) = if probe::is_requested(&command.data) {
+        (probe::plan(&command.data, policy, output)?, ParameterRecord::default())
+    } else if file::is_requested(&command.data) {
         (file::plan(&command.data, policy, output)?, ParameterRecord::default())
     } else {
         let allowed = execute::AllowedScripts { manifest, allow: policy.allow };

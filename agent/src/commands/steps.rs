@@ -67,6 +67,9 @@ pub fn plan(
         if planned.launch.package.is_some() {
             return Err(in_step(ExecuteRefusal::PackageStep));
         }
+        if planned.launch.is_probe {
+            return Err(in_step(ExecuteRefusal::Probe));
+        }
         if planned.launch.file.is_some() {
             return Err(in_step(ExecuteRefusal::FileStep));
         }

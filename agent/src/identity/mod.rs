@@ -4,6 +4,7 @@ pub mod client_certificate;
 pub mod instance_lock;
 pub mod key;
 pub mod key_pair;
+pub mod service_manager;
 
 use data_encoding::HEXLOWER;
 use muster_protocol::PROTOCOL_VERSION;
@@ -128,6 +129,8 @@ pub struct HostInfo {
     pub arch: &'static str,
     pub version: &'static str,
     pub protocol: u32,
+    /// What starts the agent; `None` if it is not known.
+    pub service_manager: Option<String>,
 }
 
 impl HostInfo {
@@ -145,6 +148,7 @@ impl HostInfo {
             arch: std::env::consts::ARCH,
             version: muster_protocol::program::version::own(),
             protocol: PROTOCOL_VERSION,
+            service_manager: service_manager::of_this_host(),
         }
     }
 }

@@ -9,6 +9,7 @@ use muster_agent::executions::ExecutionEvent;
 use muster_agent::executions::ledger::record::Launch;
 use muster_agent::executions::ledger::{KnownState, NewCommand};
 use muster_agent::platform::{BootInstant, ProcessStat, all_processes};
+use muster_protocol::commands::probe;
 use muster_protocol::commands::stdin::{MAX_STDIN_BYTES, Stdin};
 use muster_protocol::frame::Outcome;
 use uuid::Uuid;
@@ -44,6 +45,20 @@ async fn output_is_byte_exact_and_has_its_hash() {
     assert_eq!(result.stdout_sha256, Some(sha256(&stdout)));
     assert_eq!(result.stderr_sha256, Some(sha256(&stderr)));
     assert!(result.output_complete);
+}
+
+#[tokio::test]
+async fn a_probe_starts_the_agents_own_program_although_the_launch_names_a_script() {
+    let host = Host::new();
+    let command = host.command(host.script("other.sh", "echo other"));
+    let command = with(command, |launch| launch.is_probe = true);
+    let id = command.command_id;
+    let mut executions = host.executions(1);
+    executions.accept(vec![command]);
+    let response = settled(&mut executions, id).await;
+    assert_eq!(response.outcome, Some(Outcome::Succeeded), "{response:?}");
+    let expected = probe::output(muster_protocol::program::version::own());
+    assert_eq!(host.output(id).both, expected.as_bytes());
 }
 
 #[tokio::test]

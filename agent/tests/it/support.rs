@@ -85,6 +85,7 @@ impl Host {
                 call: None,
                 requirements: None,
                 is_rehearsal: false,
+                is_probe: false,
                 file_parameters: Vec::new(),
                 steps: Vec::new(),
                 run_as: None,

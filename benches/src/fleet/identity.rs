@@ -108,6 +108,7 @@ impl Identity {
             name: None,
             tags: Vec::new(),
             authorities_id: None,
+            service_manager: None,
         };
         let data = data.prove(&self.key_pair, challenge, agent_key_id);
         text(&AgentFrame::Register { data: Box::new(data) })

@@ -7,5 +7,6 @@ pub mod capsule;
 pub mod command;
 pub mod file_transfer;
 pub mod permission;
+pub mod probe;
 pub mod stdin;
 pub mod step;

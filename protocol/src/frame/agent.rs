@@ -148,7 +148,14 @@ pub struct Registration {
     /// Full: the id of the last `authorities` that the agent has stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorities_id: Option<Uuid>,
+    /// Full: what starts the agent on its host, one of [`SERVICE_MANAGERS`]; absent if the agent does not
+    /// know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_manager: Option<String>,
 }
+
+/// What starts an agent, in the words of `deploy.sh`.
+pub const SERVICE_MANAGERS: [&str; 6] = ["systemd", "openrc", "runit", "cron", "none", "docker"];
 
 impl Registration {
     /// True if the agent speaks the full protocol.

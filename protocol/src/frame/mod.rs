@@ -23,7 +23,7 @@ mod server;
 
 pub use agent::{
     AgentFrame, Heartbeat, InventoryItem, InventoryState, LedgerComparison, Registration, Response,
-    Telemetry, compare_ledger,
+    SERVICE_MANAGERS, Telemetry, compare_ledger,
 };
 pub use close_code::CloseCode;
 pub use decode::{DecodeError, decode_agent_frame, decode_server_frame};

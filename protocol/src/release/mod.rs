@@ -11,7 +11,7 @@ mod update;
 mod verification;
 
 pub use self::key::{InvalidKey, KeyChange, PublicKey, Signature, SigningKey};
-pub use self::platform::Platform;
+pub use self::platform::{PROCESSORS, Platform, SYSTEMS};
 pub use self::program::Program;
 pub use self::release_descriptor::{
     FORMAT, MAX_DESCRIPTOR_BYTES, MAX_PROGRAM_BYTES, ProgramFile, ReleaseDescriptor,

@@ -4,8 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-const SYSTEMS: [&str; 3] = ["linux", "macos", "windows"];
-const PROCESSORS: [&str; 7] =
+/// The operating systems of platforms.
+pub const SYSTEMS: [&str; 3] = ["linux", "macos", "windows"];
+/// The processors of platforms.
+pub const PROCESSORS: [&str; 7] =
     ["x86_64", "aarch64", "armv7", "i686", "riscv64", "powerpc64le", "s390x"];
 
 /// One of the known platforms, written `linux-x86_64`. Safe as part of a path.

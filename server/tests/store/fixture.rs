@@ -177,6 +177,7 @@ impl Fixture {
             version: String::new(),
             os: String::new(),
             arch: String::new(),
+            service_manager: String::new(),
             capabilities: Vec::new(),
             policy: None,
             max_executions: 16,

@@ -4482,6 +4482,11 @@ export interface components {
             policy?: string | null;
             /** @description The key that a full agent proves its identity with: base64 of 32 bytes. */
             public_key?: string | null;
+            /**
+             * @description What starts the agent on its host: `systemd`, `openrc`, `runit`, `cron`, `none` or `docker`; empty if
+             *     the agent does not report it.
+             */
+            service_manager: string;
             status: components["schemas"]["AgentStatus"];
             tags: components["schemas"]["Tag"][];
             telemetry?: components["schemas"]["TelemetrySampleView"] | null;
@@ -5076,6 +5081,26 @@ export interface components {
          * @enum {string}
          */
         ClockChange: "after_gap" | "repeated_time";
+        /**
+         * @description Whether a cohort may be updated.
+         * @enum {string}
+         */
+        CohortState: "unproven" | "proving" | "proven" | "failed";
+        /** @description Agents of a group with the same system, processor and service manager. */
+        CohortView: {
+            agent_count: number;
+            /** @description Such as `x86_64`, or `unknown`. */
+            arch: string;
+            canary_id?: components["schemas"]["AgentId"] | null;
+            canary_name?: string | null;
+            /** @description Why the other agents are held back, or why the canary counts by its registration alone. */
+            note?: string | null;
+            /** @description `linux`, `macos`, `windows` or `unknown`. */
+            os: string;
+            /** @description `systemd`, `openrc`, `runit`, `cron`, `none`, `docker` or `unknown`. */
+            service_manager: string;
+            state: components["schemas"]["CohortState"];
+        };
         /** @description An instant at which several schedules are due. */
         Collision: {
             at: components["schemas"]["Timestamp"];
@@ -5929,6 +5954,11 @@ export interface components {
             agent_count: number;
             /** @description The first 50 agents that the target matches and that belong to an older group. */
             claimed_by_other_group: components["schemas"]["AgentId"][];
+            /**
+             * @description The agents that were updated or need it, by system, processor and service manager. In each cohort
+             *     one agent, the canary, is updated first.
+             */
+            cohorts: components["schemas"]["CohortView"][];
             failed_count: number;
             /** @description Agents on platforms that the desired release has no programs for. They are not updated. */
             incompatible_count: number;
@@ -7082,6 +7112,11 @@ export interface components {
             protocol?: number | null;
             /** @description Full: the public half of the agent's key pair, base64. */
             public_key?: string | null;
+            /**
+             * @description Full: what starts the agent on its host, one of [`SERVICE_MANAGERS`]; absent if the agent does not
+             *     know it.
+             */
+            service_manager?: string | null;
             /**
              * @description Full: the tags that the host's owner chose at the installation. They count only when the agent enrols,
              *     and only if its key trusts its holders.

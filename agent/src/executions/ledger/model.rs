@@ -83,6 +83,7 @@ fn new_command(number: u8) -> NewCommand {
         call: None,
         requirements: None,
         is_rehearsal: false,
+        is_probe: false,
         file_parameters: Vec::new(),
         steps: Vec::new(),
         run_as: None,

@@ -86,6 +86,7 @@ fn launch(sha256: String) -> Launch {
         call: None,
         requirements: None,
         is_rehearsal: false,
+        is_probe: false,
         file_parameters: Vec::new(),
         steps: Vec::new(),
         policy: None,

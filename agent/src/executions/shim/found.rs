@@ -29,7 +29,7 @@ pub fn find(
     account: Option<Account>,
 ) -> Result<Found, ScriptRefusal> {
     let sha256 = launch.sha256.as_deref();
-    if launch.file.is_some() {
+    if launch.file.is_some() || launch.is_probe {
         // This program itself, in a process of the user that scripts run as.
         return Ok(Found { account, program: platform::self_program(), interpreter: None });
     }

@@ -327,6 +327,7 @@ fn not_spawned(launch: &Launch, error: &io::Error) -> String {
     let user = launch.run_as.as_ref();
     let user = user.map(|user| format!(" as `{user}`")).unwrap_or_default();
     let (what, is_script) = match launch.argv.first() {
+        _ if launch.is_probe => ("agent's program", false),
         Some(_) => ("program", false),
         None => ("script", true),
     };

@@ -23,6 +23,7 @@ use crate::executions::environment::{ENV_MARKER, allowed, for_account};
 use crate::executions::file_transfers::FileWork;
 use crate::executions::ledger::record::{CancelRecord, FileLaunch, Launch};
 use crate::executions::program::Program;
+use crate::fault::Fault;
 use crate::platform::{self, Account, Signal};
 use crate::storage;
 
@@ -42,6 +43,9 @@ pub(super) fn program_of(
 ) -> Program {
     if let Some(file) = &launch.file {
         return transfer(execution, file, program);
+    }
+    if launch.is_probe {
+        return own_program(program, vec!["probe".into()]);
     }
     // A package finds its own files beside it.
     let package = launch.package.as_ref().and_then(|_| execution.dir.package());
@@ -75,14 +79,20 @@ fn transfer(execution: &Execution, file: &FileLaunch, program: &Path) -> Program
         file: file.clone(),
     };
     let work = serde_json::to_string(&work).unwrap_or_default();
+    let input = (file.operation == FileOperation::Push).then(|| execution.dir.archive());
+    Program { input, ..own_program(program, vec!["transfer-file".into(), work.into()]) }
+}
+
+/// This program, in another mode.
+fn own_program(program: &Path, arguments: Vec<OsString>) -> Program {
     Program {
         path: program.to_owned(),
         name: Some("muster-agent".to_owned()),
-        arguments: vec!["transfer-file".into(), work.into()],
+        arguments,
         folder: PathBuf::from("/"),
         variables: Vec::new(),
         stdin: None,
-        input: (file.operation == FileOperation::Push).then(|| execution.dir.archive()),
+        input: None,
     }
 }
 
@@ -115,6 +125,9 @@ fn command(
     program: &Program,
     account: Option<&Account>,
 ) -> io::Result<Command> {
+    if Fault::FailingStarts.is_on() {
+        return Err(io::Error::other("a fault is injected"));
+    }
     let mut command = Command::new(&program.path);
     if let Some(name) = &program.name {
         command.arg0(name);

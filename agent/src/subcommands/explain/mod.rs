@@ -19,6 +19,7 @@ use super::status::{AgentState, HostReport};
 use crate::agent::status_file::ReportedLimits;
 use crate::executions::ledger::command_limit;
 use crate::executions::shim::verify;
+use crate::identity::service_manager::own_program_dir;
 use crate::platform::{self, Account};
 use crate::policy::guard;
 use crate::policy::needs_approval::NeedsApproval;
@@ -295,12 +296,4 @@ fn life_cycle(policy: Option<&Policy>) -> Vec<LifeCycleEntry> {
         is_allowed: policy.is_some_and(|policy| !policy.forbid.contains(&forbidden)),
     };
     Forbidden::ALL.into_iter().map(entry).collect()
-}
-
-/// The program folder of the installation that this program belongs to:
-/// `DIR/versions/VERSION/bin/muster-agent`.
-fn own_program_dir() -> Option<PathBuf> {
-    let own = std::env::current_exe().ok()?;
-    let versions = own.ancestors().nth(3)?;
-    (versions.file_name()? == "versions").then(|| versions.parent().map(Path::to_owned))?
 }

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use reqwest::Method;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::commands::fleet::target_options::{
     TARGET, TARGET_EXPRESSION, TARGET_TAGS, TargetOptions, target_expression,
@@ -11,8 +11,9 @@ use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::input::quantities::{count_or_percentage, milliseconds};
 use crate::listing::{Limit, List};
+use crate::output::printer::print;
 use crate::output::table::Column;
-use crate::output::text::about;
+use crate::output::text::{about, sanitize};
 use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 6] = [
@@ -22,6 +23,14 @@ const COLUMNS: [Column; 6] = [
     Column::of("WAVE", "wave"),
     Column::by("TARGET", target_expression),
     Column::of("ID", "id"),
+];
+
+/// The cohorts of one group.
+const COHORT_COLUMNS: [Column; 4] = [
+    Column::by("COHORT", cohort_name),
+    Column::of("STATE", "state"),
+    Column::of("AGENTS", "agent_count"),
+    Column::of("CANARY", "canary_name"),
 ];
 
 /// The options that set fields of the API.
@@ -164,7 +173,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Show { group } => {
             let id = session.id_of(ResourceKind::Group, &group).await?;
-            session.show(&["groups", &id]).await
+            show(&id, session).await
         }
         Action::Set { group, name, settings } => {
             let id = session.id_of(ResourceKind::Group, &group).await?;
@@ -192,6 +201,37 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     }
 }
 
+/// Shows a group, its cohorts as a table of their own, and below it why cohorts are held back.
+async fn show(id: &str, session: &Session) -> Result<u8, CliError> {
+    let request = session.api.request(Method::GET, &["groups", id]);
+    let mut group = session.api.json(request).await?;
+    let cohorts = group.get("cohorts").and_then(Value::as_array).cloned().unwrap_or_default();
+    if session.output.json || cohorts.is_empty() {
+        session.output.details(&group)?;
+        return Ok(0);
+    }
+    group.as_object_mut().map(|fields| fields.remove("cohorts"));
+    session.output.details(&group)?;
+    print("")?;
+    session.output.list(&json!({ "items": cohorts }), &COHORT_COLUMNS, "")?;
+    let notes: Vec<String> = cohorts.iter().filter_map(cohort_note).collect();
+    if !notes.is_empty() {
+        print(&format!("\n{}", notes.join("\n")))?;
+    }
+    Ok(0)
+}
+
+/// What the agents of a cohort have in common.
+fn cohort_name(cohort: &Value) -> String {
+    let word = |name| cohort.get(name).and_then(Value::as_str).unwrap_or_default();
+    format!("{} {} {}", word("os"), word("arch"), word("service_manager"))
+}
+
+fn cohort_note(cohort: &Value) -> Option<String> {
+    let note = cohort.get("note").and_then(Value::as_str)?;
+    Some(sanitize(&format!("{}: {note}", cohort_name(cohort))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,5 +245,16 @@ mod tests {
             settings.body(Some("web".into())),
             json!({"name": "web", "desired_version": null})
         );
+    }
+
+    #[test]
+    fn a_note_names_its_cohort_and_control_characters_do_not_reach_the_terminal() {
+        let mut cohort =
+            json!({"os": "linux", "arch": "x86_64", "service_manager": "systemd", "note": null});
+        assert_eq!(cohort_note(&cohort), None);
+        cohort["note"] = json!("The canary failed: \u{1b}[2J");
+        let shown = cohort_note(&cohort).expect("a note");
+        assert!(shown.starts_with("linux x86_64 systemd: The canary failed: "), "{shown}");
+        assert!(!shown.contains('\u{1b}'), "{shown:?}");
     }
 }

@@ -5,6 +5,7 @@
 //! because hosts report everything else themselves.
 
 use muster_protocol::commands::file_transfer::{PULL, PUSH};
+use muster_protocol::commands::probe::PROBE;
 use muster_protocol::commands::step::parts_of;
 
 use crate::domain::access::keys::key_limits::KeyLimits;
@@ -47,6 +48,8 @@ impl<'a> WorkKind<'a> {
     pub fn of_command(command: &str, script: Option<&'a str>) -> Self {
         match (command, script) {
             (_, Some("")) => Self::AdHoc,
+            // A part of an update: it runs nothing but the agent itself.
+            (_, Some(PROBE)) => Self::LifeCycle,
             (_, Some(title)) if parts_of(title).is_some() => Self::Steps(title),
             (_, Some(script)) => Self::Script(script),
             ("ping" | "info" | "echo" | "scripts", None) => Self::Question,

@@ -21,6 +21,8 @@ pub struct AgentRecord {
     pub version: String,
     pub os: String,
     pub arch: String,
+    /// Empty if the agent did not report it.
+    pub service_manager: String,
     pub capabilities: Vec<String>,
     pub tags: Vec<String>,
     /// The key pair that a full agent proves.

@@ -47,6 +47,9 @@ struct AgentView {
     version: String,
     os: String,
     arch: String,
+    /// What starts the agent on its host: `systemd`, `openrc`, `runit`, `cron`, `none` or `docker`; empty if
+    /// the agent does not report it.
+    service_manager: String,
     capabilities: Vec<String>,
     tags: Vec<String>,
     key_id: AgentKeyId,
@@ -109,6 +112,7 @@ impl From<AgentSnapshot> for AgentView {
             version: record.version,
             os: record.os,
             arch: record.arch,
+            service_manager: record.service_manager,
             capabilities: record.capabilities,
             tags: record.tags,
             key_id: record.key_id,

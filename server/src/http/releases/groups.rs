@@ -12,6 +12,7 @@ use utoipa_axum::routes;
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::{AgentId, CommandId, GroupId, PrincipalId};
+use crate::domain::releases::group::cohort::{CohortSnapshot, CohortState};
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::releases::records::{AgentUpdateRecord, GroupRecord};
 use crate::domain::time::Timestamp;
@@ -20,7 +21,7 @@ use crate::http::extract::{Body, Empty, Id, PageParams, Params};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
-use crate::services::releases::groups::{GroupRequest, GroupSnapshot};
+use crate::services::releases::groups::{CohortRecord, GroupRequest, GroupSnapshot};
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -208,10 +209,31 @@ struct GroupWithAgents {
     unreachable_count: usize,
     /// Agents on platforms that the desired release has no programs for. They are not updated.
     incompatible_count: usize,
+    /// The agents that were updated or need it, by system, processor and service manager. In each cohort
+    /// one agent, the canary, is updated first.
+    cohorts: Vec<CohortView>,
     /// The first 50 agents that failed, are pending or are unreachable, with the reason.
     problems: Vec<AgentProblemView>,
     /// The first 50 agents that the target matches and that belong to an older group.
     claimed_by_other_group: Vec<AgentId>,
+}
+
+/// Agents of a group with the same system, processor and service manager.
+#[derive(Debug, Serialize, ToSchema)]
+struct CohortView {
+    /// `linux`, `macos`, `windows` or `unknown`.
+    os: &'static str,
+    /// Such as `x86_64`, or `unknown`.
+    arch: &'static str,
+    /// `systemd`, `openrc`, `runit`, `cron`, `none`, `docker` or `unknown`.
+    service_manager: &'static str,
+    state: CohortState,
+    agent_count: usize,
+    /// The first agent of the cohort that is updated.
+    canary_id: Option<AgentId>,
+    canary_name: Option<String>,
+    /// Why the other agents are held back, or why the canary counts by its registration alone.
+    note: Option<String>,
 }
 
 /// Why an agent is not up to date.
@@ -260,6 +282,22 @@ impl From<AgentUpdateRecord> for AgentProblemView {
     }
 }
 
+impl From<CohortRecord> for CohortView {
+    fn from(record: CohortRecord) -> Self {
+        let CohortSnapshot { cohort, state, agents, canary, held } = record.snapshot;
+        Self {
+            os: cohort.os,
+            arch: cohort.arch,
+            service_manager: cohort.service_manager,
+            state,
+            agent_count: agents,
+            canary_id: canary,
+            canary_name: record.canary_name,
+            note: held.or(record.note),
+        }
+    }
+}
+
 impl From<GroupSnapshot> for GroupWithAgents {
     fn from(snapshot: GroupSnapshot) -> Self {
         Self {
@@ -271,6 +309,7 @@ impl From<GroupSnapshot> for GroupWithAgents {
             failed_count: snapshot.failed,
             unreachable_count: snapshot.unreachable,
             incompatible_count: snapshot.incompatible,
+            cohorts: snapshot.cohorts.into_iter().map(CohortView::from).collect(),
             problems: snapshot.problems.into_iter().map(AgentProblemView::from).collect(),
             claimed_by_other_group: snapshot.claimed_by_other_group,
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_protocol::commands::{file_transfer, step};
-use muster_protocol::frame::{Registered, Registration, ServerFrame};
+use muster_protocol::frame::{Registered, Registration, SERVICE_MANAGERS, ServerFrame};
 use muster_protocol::identity::Challenge;
 use muster_protocol::limits::{DEFAULT_MAX_EXECUTIONS, MAX_EPOCH, MAX_MAX_EXECUTIONS};
 use muster_protocol::parameter::secret_parameters::CAPABILITY;
@@ -297,6 +297,7 @@ impl Sessions {
             version: clean(&registration.version, MAX_TEXT),
             os: clean(&registration.os, MAX_TEXT),
             arch: clean(registration.arch.as_deref().unwrap_or_default(), MAX_TEXT),
+            service_manager: service_manager(registration),
             capabilities: registration
                 .capabilities
                 .iter()
@@ -352,6 +353,12 @@ impl Sessions {
                 .ok_or(violation)?,
         })
     }
+}
+
+/// What starts the agent, if it is a known word.
+fn service_manager(registration: &Registration) -> String {
+    let reported = registration.service_manager.as_deref().unwrap_or_default();
+    SERVICE_MANAGERS.into_iter().find(|known| *known == reported).unwrap_or_default().to_owned()
 }
 
 /// The name that the host's owner chose, if it can be one.

@@ -365,6 +365,8 @@ CREATE TABLE agents (
     version text NOT NULL,
     os text NOT NULL,
     arch text NOT NULL,
+    -- What starts the agent on its host; empty if it did not report it.
+    service_manager text NOT NULL,
     capabilities json NOT NULL,
     tags json NOT NULL,
     policy text,
@@ -723,7 +725,12 @@ CREATE TABLE agent_updates (
     due_at bigint NOT NULL,
     code text,
     message text,
-    changed_at bigint NOT NULL
+    changed_at bigint NOT NULL,
+    -- System, processor and service manager when the attempt started.
+    cohort text NOT NULL,
+    is_canary boolean NOT NULL,
+    -- The no-op execution of a canary whose new version has registered. It may never have been stored.
+    probe_command_id uuid
 );
 CREATE INDEX agent_updates_group ON agent_updates (group_id, agent_id);
 -- The group reconciler asks which groups have agents in a state, even if most agents are done.

@@ -16,6 +16,7 @@ on_both_databases!(
     a_change_of_a_group_keeps_its_current_wave,
     a_stopped_group_is_reconciled_until_every_result_is_known,
     deleting_an_agent_deletes_its_update,
+    resumed_group_repeats_the_execution_of_its_failed_canary_and_forgets_other_failures,
 );
 
 const BY: PrincipalId = PrincipalId(Uuid::nil());
@@ -60,6 +61,9 @@ fn update(row: &group::Model, agent_id: AgentId, state: UpdateState) -> agent_up
         code: None,
         message: None,
         changed_at: NOW,
+        cohort: "linux/x86_64/systemd".into(),
+        is_canary: false,
+        probe_command_id: None,
     }
 }
 
@@ -189,4 +193,41 @@ async fn deleting_an_agent_deletes_its_update(fixture: Fixture) {
         assert_eq!(left, both[1..]);
     }
     assert_eq!(all_agents().await, [(stays, true, NOW)]);
+}
+
+async fn resumed_group_repeats_the_execution_of_its_failed_canary_and_forgets_other_failures(
+    fixture: Fixture,
+) {
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let row = fixture.group("one").await;
+    let (one, two) = (fixture.agent("one").await.agent_id, fixture.agent("two").await.agent_id);
+    let canary = agent_update::Model {
+        is_canary: true,
+        probe_command_id: Some(CommandId::new()),
+        code: Some("probe_failed".into()),
+        message: Some("why".into()),
+        ..update(&row, one, UpdateState::Failed)
+    };
+    let other = update(&row, two, UpdateState::Failed);
+    assert!(
+        tenant.advance_group(row.clone(), 1, vec![canary.clone(), other]).await.expect("asked")
+    );
+    let later = NOW.plus_ms(1);
+    let change = GroupChange {
+        row: group::Model { changed_at: later, ..row.clone() },
+        was_changed_at: NOW,
+        forgets_updates: false,
+        retries_failed: true,
+    };
+    tenant.change_group(change, audit(fixture.tenant_id)).await.expect("asked").expect("resumed");
+    let again = agent_update::Model {
+        state: UpdateState::Pending,
+        tries: 0,
+        due_at: later,
+        changed_at: later,
+        code: None,
+        message: None,
+        ..canary
+    };
+    assert_eq!(tenant.group_updates(row.id).await.expect("read"), [again]);
 }

@@ -2,6 +2,7 @@
 //! versions.
 
 mod bad_releases;
+mod cohorts;
 mod cuts;
 mod downloads;
 mod groups;

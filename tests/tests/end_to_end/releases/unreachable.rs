@@ -5,7 +5,7 @@ use muster_tests::{Fixture, JsonFields as _, Publisher, ServerOptions, fake_time
 use serde_json::{Value, json};
 
 use super::groups::group;
-use super::{host, options, runs};
+use super::{options, runs};
 
 #[tokio::test]
 async fn host_that_disconnects_during_its_update_delays_no_other_and_counts_after_reconnecting() {
@@ -24,7 +24,9 @@ async fn host_that_disconnects_during_its_update_delays_no_other_and_counts_afte
     let (first, _) = options(&publisher, "first", "0.1.0");
     let (mut first, first_id) =
         fixture.agent(first.with("MUSTER_FAULT", CrashPoint::TrialSaved.name())).await;
-    let (_second, second_id, _) = host(&fixture, &publisher, "second", "0.1.0").await;
+    // Of another cohort: the canary of its own would hold it back.
+    let (second, _) = options(&publisher, "second", "0.1.0");
+    let (_second, second_id) = fixture.agent(second.with("MUSTER_SERVICE_MANAGER", "openrc")).await;
     let body = json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.2.0"});
     let made = fixture.api.post("/api/groups", body).await.expect(201);
     let id = made.id();

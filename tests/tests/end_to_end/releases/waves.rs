@@ -37,6 +37,8 @@ impl ReconnectingHost {
         let (_, key) = fixture.api.agent_key(json!({"permissions": permissions})).await;
         let said = json!({
             "hostname": name, "version": "0.1.0", "max_executions": max_executions,
+            "os": "Linux 6.1", "arch": "x86_64",
+            "service_manager": if name == "openrc" { "openrc" } else { "systemd" },
             "machine_id": Uuid::new_v4().simple().to_string(), "ledger_id": Uuid::new_v4(),
             "capabilities": ["ping", "scripts", "execute", "update", "releases"],
         });
@@ -101,7 +103,7 @@ async fn change(fixture: &Fixture, id: &str, what: &str) -> Value {
 async fn paused_group_still_records_results_of_its_agents(fixture: Fixture) {
     with_release(&fixture).await;
     let mut one = ReconnectingHost::new(&fixture, "one", 16).await;
-    let mut two = ReconnectingHost::new(&fixture, "two", 16).await;
+    let mut two = ReconnectingHost::new(&fixture, "openrc", 16).await;
     let id = group_for_next_version(&fixture, json!({"wave_size": 2})).await;
     let (first, second) = (one.is_asked("update").await, two.is_asked("update").await);
     change(&fixture, &id, "pause").await;
@@ -117,7 +119,7 @@ async fn paused_group_still_records_results_of_its_agents(fixture: Fixture) {
 async fn resuming_an_active_group_has_no_effect(fixture: Fixture) {
     with_release(&fixture).await;
     let mut one = ReconnectingHost::new(&fixture, "one", 16).await;
-    let mut two = ReconnectingHost::new(&fixture, "two", 16).await;
+    let mut two = ReconnectingHost::new(&fixture, "openrc", 16).await;
     let id = group_for_next_version(&fixture, json!({"wave_size": 2, "max_failures": 1})).await;
     let (first, second) = (one.is_asked("update").await, two.is_asked("update").await);
     one.answers(&first, true).await;

@@ -66,6 +66,7 @@ impl Expression {
             hostname: String::new(),
             os: String::new(),
             arch: String::new(),
+            service_manager: String::new(),
             version: String::new(),
             level: AgentLevel::Full,
             tags: tags.to_vec(),

@@ -14,6 +14,8 @@ pub struct Facts {
     pub hostname: String,
     pub os: String,
     pub arch: String,
+    /// What starts the agent; empty if it is not known.
+    pub service_manager: String,
     pub version: String,
     pub level: AgentLevel,
     pub tags: Vec<String>,

@@ -17,6 +17,7 @@ pub fn facts(name: &str) -> Facts {
         hostname: format!("{name}.example"),
         os: "Linux 6.8.0-45-generic".into(),
         arch: "x86_64".into(),
+        service_manager: "systemd".into(),
         version: "0.1.0".into(),
         level: AgentLevel::Full,
         tags: Vec::new(),
@@ -31,6 +32,7 @@ pub fn any_facts() -> impl Strategy<Value = Facts> {
         .prop_map(|(id, name, hostname, os, tags, is_online, level)| Facts {
             id: AgentId(Uuid::from_u128(id)),
             arch: name.clone(),
+            service_manager: String::new(),
             version: hostname.clone(),
             name,
             hostname,

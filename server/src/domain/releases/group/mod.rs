@@ -4,13 +4,16 @@
 //! how the try to update one agent ended.
 
 pub mod attempt;
+pub mod cohort;
 pub mod plan;
+pub mod probe;
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
+use self::cohort::Cohort;
 use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
 use crate::domain::waves::amount::Amount;
@@ -77,6 +80,8 @@ pub struct Member {
     pub connected_at: Timestamp,
     /// It runs the desired version.
     pub is_up_to_date: bool,
+    /// When its attempt started, or now.
+    pub cohort: Cohort,
     /// `None`: no update was requested in this generation.
     pub progress: Option<MemberProgress>,
 }
@@ -91,6 +96,25 @@ pub struct MemberProgress {
     /// When a pending agent is tried again.
     pub due_at: Timestamp,
     pub changed_at: Timestamp,
+    /// The first of its cohort.
+    pub is_canary: bool,
+    /// Its new version has registered, and the no-op execution decides.
+    pub is_probed: bool,
+}
+
+impl Member {
+    pub fn is_canary(&self) -> bool {
+        self.progress.is_some_and(|progress| progress.is_canary)
+    }
+}
+
+/// An agent of the next wave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaveMember {
+    pub id: AgentId,
+    pub cohort: Cohort,
+    /// The first of its cohort.
+    pub is_canary: bool,
 }
 
 /// The last wave that was started.

@@ -1,7 +1,9 @@
 //! The next step of a group: counts its agents for `domain/waves`.
 
-use super::{CurrentWave, Member, MemberProgress, RolloutPolicy, UpdateState};
-use crate::domain::ids::AgentId;
+use std::collections::BTreeSet;
+
+use super::cohort::{CohortState, canaries, is_replaceable, state_of};
+use super::{CurrentWave, Member, MemberProgress, RolloutPolicy, UpdateState, WaveMember};
 use crate::domain::time::Timestamp;
 use crate::domain::waves::gate::{GateStatus, HealthGate, MemberHealth};
 use crate::domain::waves::{Successor, WavePhase, WaveSnapshot, WaveStep, plan_next};
@@ -25,7 +27,7 @@ pub enum NextStep {
     /// Note that the wave has passed its health gate, then plan again.
     WaveHealthy,
     /// Request updates of these agents, as the next wave.
-    StartWave(Vec<AgentId>),
+    StartWave(Vec<WaveMember>),
     /// Request no more updates. The text is for people.
     Halt(String),
 }
@@ -105,22 +107,53 @@ fn update_due_at(member: &Member) -> Option<Timestamp> {
     }
 }
 
-/// When the first online member that is not due yet becomes due.
+/// When the first online member that is not due yet becomes due. Members that are held back do not count.
 fn next_due(members: &[Member], now: Timestamp) -> Option<Timestamp> {
-    let due = members.iter().filter(|member| member.is_online).filter_map(update_due_at);
-    due.filter(|at| *at > now).min()
+    let canaries = canaries(members);
+    let may_start = |member: &&Member| {
+        let canary = canaries.get(&member.cohort).copied();
+        let is_first = canary.is_none_or(|canary| canary.id == member.id || is_replaceable(canary));
+        is_first || state_of(canary) == CohortState::Proven
+    };
+    let online = members.iter().filter(|member| member.is_online);
+    let due = online.clone().filter(may_start).filter_map(update_due_at);
+    let probes = online
+        .filter_map(|member| member.progress)
+        .filter(|progress| progress.is_probed && progress.state == UpdateState::Pending);
+    due.chain(probes.map(|progress| progress.due_at)).filter(|at| *at > now).min()
 }
 
-/// The members of the next wave. Members without an attempt come first, so that unreachable and
-/// busy agents never delay the others.
-fn candidates(policy: RolloutPolicy, members: &[Member], now: Timestamp) -> Vec<AgentId> {
+/// The members of the next wave: a canary of each cohort that needs one, and members of cohorts whose canary
+/// has succeeded. Members without an attempt come first, so that unreachable and busy agents never delay the
+/// others.
+fn candidates(policy: RolloutPolicy, members: &[Member], now: Timestamp) -> Vec<WaveMember> {
     let is_due =
         |member: &&Member| member.is_online && update_due_at(member).is_some_and(|at| at <= now);
     let mut due: Vec<_> = members.iter().filter(is_due).collect();
     due.sort_by_key(|member| (member.progress.is_some(), update_due_at(member)));
+    let canaries = canaries(members);
+    let (mut first, mut proven) = (Vec::new(), Vec::new());
+    // Cohorts that get a canary in this wave. One that returned with another version is asked alone.
+    let mut taken: BTreeSet<_> =
+        due.iter().filter(|member| member.is_canary()).map(|member| member.cohort).collect();
+    taken.retain(|cohort| !canaries.get(cohort).is_some_and(|canary| is_replaceable(canary)));
+    for member in due {
+        let (id, cohort) = (member.id, member.cohort);
+        let canary = canaries.get(&cohort).copied();
+        if canary.is_some_and(|canary| canary.id == id && !is_replaceable(canary)) {
+            first.push(WaveMember { id, cohort, is_canary: true });
+        } else if canary.is_none_or(is_replaceable) {
+            if taken.insert(cohort) {
+                first.push(WaveMember { id, cohort, is_canary: true });
+            }
+        } else if state_of(canary) == CohortState::Proven && !taken.contains(&cohort) {
+            proven.push(WaveMember { id, cohort, is_canary: false });
+        }
+    }
     let size = policy.wave_size.wave_size(members.len() as u64);
-    due.truncate(usize::try_from(size).unwrap_or(usize::MAX));
-    due.into_iter().map(|member| member.id).collect()
+    proven.truncate(usize::try_from(size).unwrap_or(usize::MAX).saturating_sub(first.len()));
+    first.extend(proven);
+    first
 }
 
 /// When the next wave may start, if more members of the current one than the limit wait for a

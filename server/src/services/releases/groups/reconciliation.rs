@@ -11,6 +11,7 @@ use super::update_attempts::Updates;
 use super::{Groups, is_compatible, rollout_policy};
 use crate::domain::ids::{GroupId, TenantId};
 use crate::domain::releases::group::attempt::BUSY;
+use crate::domain::releases::group::cohort::Cohort;
 use crate::domain::releases::group::plan::{NextStep, plan_group};
 use crate::domain::releases::group::{
     CurrentWave, GroupState, Member, MemberProgress, UpdateState,
@@ -118,7 +119,9 @@ impl Groups {
         updates: &mut Updates,
     ) -> Result<ReconcileOutcome, StoreError> {
         let now = self.clock.now();
-        let changed = self.evaluate_updates(&row, updates, &BTreeSet::new(), now).await?;
+        let evaluated = self.evaluate_updates(&row, updates, &BTreeSet::new(), now).await?;
+        let changed = evaluated.changed;
+        self.request_probes(&row, evaluated.unsent_probes).await?;
         let is_under_way = updates.values().any(|update| update.state == UpdateState::Updating);
         if !changed.is_empty() {
             let wave = row.wave;
@@ -148,7 +151,9 @@ impl Groups {
         let tenant = self.store.tenant(row.tenant_id);
         let up_to_date = members.iter().filter(|member| member.facts.version == version);
         let up_to_date = up_to_date.map(|member| member.facts.id).collect();
-        let changed = self.evaluate_updates(&row, &mut updates, &up_to_date, now).await?;
+        let evaluated = self.evaluate_updates(&row, &mut updates, &up_to_date, now).await?;
+        let changed = evaluated.changed;
+        self.request_probes(&row, evaluated.unsent_probes).await?;
         if !changed.is_empty() && !tenant.advance_group(row.clone(), row.wave, changed).await? {
             return Ok(ReconcileOutcome::Busy);
         }
@@ -225,19 +230,24 @@ impl ReconcileOutcome {
     }
 }
 
-fn planned_member(member: &GroupMember, version: &str, updates: &Updates) -> Member {
+pub(super) fn planned_member(member: &GroupMember, version: &str, updates: &Updates) -> Member {
     let facts = &member.facts;
+    let update = updates.get(&facts.id);
     Member {
         id: facts.id,
         is_online: facts.is_online,
         connected_at: member.connected_at,
         is_up_to_date: facts.version == version,
-        progress: updates.get(&facts.id).map(|update| MemberProgress {
+        // A new version may report more, and stays in the cohort that it was chosen from.
+        cohort: update.map_or_else(|| Cohort::of(facts), |update| Cohort::parse(&update.cohort)),
+        progress: update.map(|update| MemberProgress {
             wave: update.wave,
             state: update.state,
             is_busy: update.code.as_deref() == Some(BUSY),
             due_at: update.due_at,
             changed_at: update.changed_at,
+            is_canary: update.is_canary,
+            is_probed: update.probe_command_id.is_some(),
         }),
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use muster_protocol::CommandName;
+use muster_protocol::commands::probe::{self, PROBE, PROBE_TIMEOUT_MS};
 use muster_protocol::limits::DEFAULT_TIMEOUT_MS;
+use muster_protocol::{CommandName, error_chain};
 use serde_json::{Value, json};
 
 use super::Groups;
-use crate::domain::commands::command_state::EndReason;
+use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::records::ReportRecord;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId};
@@ -15,12 +16,16 @@ use crate::domain::releases::group::UpdateState;
 use crate::domain::releases::group::attempt::{
     AttemptOutcome, AttemptTransition, UpdateAttempt, evaluate_attempt,
 };
+use crate::domain::releases::group::probe::{
+    ProbeOutcome, begin, by_registration, evaluate_probe, restart,
+};
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::{AuditAction, Subject};
 use crate::store::StoreError;
 use crate::store::entities::commands::command::NewCommand;
+use crate::store::entities::fleet::agent;
 use crate::store::entities::releases::{agent_update, group};
-use crate::store::queries::CommandWithReport;
+use crate::store::queries::{CommandWithReport, OutputStream};
 use crate::store::writer::SubmitCommand;
 
 /// The last attempt of each agent of a group.
@@ -29,6 +34,8 @@ pub(super) type Updates = HashMap<AgentId, agent_update::Model>;
 /// How long the command of a group waits for a free slot on its agent. Short, because the agent was
 /// connected a moment ago and its wave waits for it.
 const EXPIRES_IN_MS: u64 = 2 * 60_000;
+/// How long a no-op execution that was sent may go without a sign of its agent.
+const PROBE_LOST_AFTER_MS: u64 = 60 * 60_000;
 
 /// The command that requests an update. It is delivered like any other command.
 pub(super) fn update_command(
@@ -73,46 +80,169 @@ pub(super) fn update_command(
     SubmitCommand { row: command, deliver_in_epoch: None, idempotency: None, audit, approval: None }
 }
 
+/// The no-op execution of a canary. It is delivered like any other execution.
+pub(super) fn probe_command(
+    row: &group::Model,
+    update: &agent_update::Model,
+    id: CommandId,
+    now: Timestamp,
+) -> SubmitCommand {
+    let command = NewCommand {
+        id,
+        tenant_id: row.tenant_id,
+        agent_id: update.agent_id,
+        name: CommandName::Execute,
+        data: json!({"script": PROBE}).to_string(),
+        sealed_parameters: None,
+        requested_by: row.requested_by,
+        requested_from: None,
+        created_at: now,
+        expires_in_ms: EXPIRES_IN_MS,
+        timeout_ms: PROBE_TIMEOUT_MS,
+        lost_after_ms: PROBE_LOST_AFTER_MS,
+        job_id: None,
+        script: Some(PROBE.to_owned()),
+        trigger: Trigger::Group,
+        retry_of: None,
+        request_id: None,
+        lock_name: None,
+    }
+    .into_row();
+    let detail = json!({"command": "execute", "script": PROBE, "agent_id": update.agent_id, "group_id": row.id});
+    let subject = Subject { kind: "command", id: command.id.0 };
+    let audit = AuditAction {
+        tenant_id: row.tenant_id,
+        action: "command.submit",
+        subject,
+        detail: &detail,
+        at: now,
+    }
+    .by_system();
+    SubmitCommand { row: command, deliver_in_epoch: None, idempotency: None, audit, approval: None }
+}
+
+/// What a round found out about the attempts of a group.
+#[derive(Debug, Default)]
+pub(super) struct EvaluatedUpdates {
+    /// Those whose state changes.
+    pub changed: Vec<agent_update::Model>,
+    /// Canaries whose no-op execution was not stored yet.
+    pub unsent_probes: Vec<agent_update::Model>,
+}
+
 impl Groups {
-    /// Evaluates the open attempts, and returns those whose state changes. `up_to_date`: the agents
-    /// that run the desired version.
+    /// Evaluates the open attempts. `up_to_date`: the agents that run the desired version.
     pub(super) async fn evaluate_updates(
         &self,
         row: &group::Model,
         updates: &mut Updates,
         up_to_date: &BTreeSet<AgentId>,
         now: Timestamp,
-    ) -> Result<Vec<agent_update::Model>, StoreError> {
-        let open: Vec<_> = updates.values().filter(|update| is_open(update)).collect();
-        let commands: Vec<CommandId> = open.iter().map(|update| update.command_id).collect();
+    ) -> Result<EvaluatedUpdates, StoreError> {
+        let read = |update: &&agent_update::Model| is_open(update) || update.is_canary;
+        let open: Vec<_> = updates.values().filter(read).collect();
+        let of_update =
+            |update: &&agent_update::Model| update.probe_command_id.unwrap_or(update.command_id);
+        let commands: Vec<CommandId> = open.iter().map(of_update).collect();
         let agents: Vec<AgentId> = open.iter().map(|update| update.agent_id).collect();
         let tenant = self.store.tenant(row.tenant_id);
         let found = tenant.commands_by_id(&commands).await?;
         let found: HashMap<CommandId, CommandWithReport> =
             found.into_iter().map(|found| (found.command.id, found)).collect();
         let seen = tenant.agents_by_id(&agents).await?;
-        let seen: HashMap<AgentId, (Timestamp, AgentKeyId)> =
-            seen.into_iter().map(|row| (row.id, (row.last_seen_at, row.key_id))).collect();
-        let mut changed = Vec::new();
+        let seen: HashMap<AgentId, agent::Model> =
+            seen.into_iter().map(|row| (row.id, row)).collect();
+        let mut evaluated = EvaluatedUpdates::default();
         for update in updates.values_mut() {
-            let transition = if is_open(update) {
-                let seen = seen.get(&update.agent_id);
-                let last_seen_at = seen.map_or(update.changed_at, |(at, _)| *at);
-                let forbidden = forbidden(seen.map(|(_, key_id)| *key_id));
-                let offline_since = self.presence.offline_since(update.agent_id, last_seen_at);
+            let agent = seen.get(&update.agent_id);
+            let last_seen_at = agent.map_or(update.changed_at, |row| row.last_seen_at);
+            let offline_since = self.presence.offline_since(update.agent_id, last_seen_at);
+            let is_up_to_date =
+                agent.map(|row| row.version.as_str()) == row.desired_version.as_deref();
+            let is_probed = update.probe_command_id.is_some();
+            let transition = if let Some(id) = update.probe_command_id.filter(|_| is_open(update)) {
+                let found = found.get(&id);
+                if found.is_none() && offline_since.is_none() {
+                    evaluated.unsent_probes.push(update.clone());
+                }
+                let has_output = match found {
+                    Some(found) if found.command.state == CommandState::Succeeded => {
+                        tenant.output_end(id, OutputStream::Stdout).await? > 0
+                    }
+                    _ => false,
+                };
+                let outcome = found.map(|found| probe_outcome(found, has_output));
+                evaluate_probe(attempt(update), outcome, (offline_since, is_up_to_date), now)
+            } else if is_open(update) {
+                let forbidden = forbidden(agent.map(|row| row.key_id));
                 let outcome = found.get(&update.command_id).map(|found| outcome(found, &forbidden));
                 evaluate_attempt(attempt(update), outcome, offline_since, now)
-            } else if up_to_date.contains(&update.agent_id) {
+            } else if update.is_canary && is_probed && update.state == UpdateState::Pending {
+                let is_due = update.due_at <= now && offline_since.is_none() && is_up_to_date;
+                if is_due {
+                    update.probe_command_id = Some(CommandId::new());
+                }
+                is_due.then(|| restart(attempt(update)))
+            } else if up_to_date.contains(&update.agent_id) && !is_probed {
                 attempt(update).up_to_date()
             } else {
                 None
             };
-            if let Some(transition) = transition {
-                apply(update, transition, now);
-                changed.push(update.clone());
+            let Some(transition) = transition else { continue };
+            let is_registered =
+                transition.state == UpdateState::Done && update.is_canary && !is_probed;
+            let transition = match is_registered {
+                false => transition,
+                // The version has registered. It must also run an execution.
+                true if agent.is_some_and(runs_probes) => {
+                    update.probe_command_id = Some(CommandId::new());
+                    begin(attempt(update))
+                }
+                true => by_registration(attempt(update)),
+            };
+            apply(update, transition, now);
+            evaluated.changed.push(update.clone());
+        }
+        Ok(evaluated)
+    }
+
+    /// Stores and sends the no-op executions of canaries, each under the id that its attempt names. One
+    /// that is stored already is not stored again.
+    pub(super) async fn request_probes(
+        &self,
+        row: &group::Model,
+        updates: Vec<agent_update::Model>,
+    ) -> Result<(), StoreError> {
+        for update in updates {
+            let Some(id) = update.probe_command_id else { continue };
+            let operation = probe_command(row, &update, id, self.clock.now());
+            match self.store.writer().commit(operation).await {
+                Ok(_) => self.hub.announce_new(update.agent_id, id, true),
+                Err(error) => {
+                    let (agent_id, error) = (update.agent_id, error_chain(&error));
+                    tracing::warn!(%agent_id, error, "failed to request a no-op execution");
+                }
             }
         }
-        Ok(changed)
+        Ok(())
+    }
+}
+
+/// True if an agent reports that it runs no-op executions.
+fn runs_probes(agent: &agent::Model) -> bool {
+    agent.capabilities.0.iter().any(|name| name == probe::CAPABILITY)
+}
+
+fn probe_outcome(found: &CommandWithReport, has_output: bool) -> ProbeOutcome<'_> {
+    let report = found.report.as_ref();
+    let reason = found.command.end_reason;
+    let own = reason.map(EndReason::sentence);
+    ProbeOutcome {
+        state: found.command.state,
+        has_output,
+        is_forbidden: reason == Some(EndReason::PermissionRevoked),
+        code: report.and_then(|report| report.error_code.as_deref()),
+        message: report.and_then(|report| report.error.as_deref()).or(own),
     }
 }
 

@@ -89,6 +89,9 @@ fn attempt(row: &group::Model) -> agent_update::Model {
         code: None,
         message: None,
         changed_at: NOW,
+        cohort: "linux/x86_64/systemd".into(),
+        is_canary: false,
+        probe_command_id: None,
     }
 }
 

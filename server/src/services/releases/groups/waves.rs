@@ -9,7 +9,8 @@ use serde_json::json;
 use super::update_attempts::{Updates, apply, attempt, update_command};
 use super::{Groups, subject};
 use crate::domain::ids::{AgentId, CommandId};
-use crate::domain::releases::group::{GroupState, UpdateState};
+use crate::domain::releases::group::cohort::Cohort;
+use crate::domain::releases::group::{GroupState, UpdateState, WaveMember};
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::AuditAction;
 use crate::store::StoreError;
@@ -25,14 +26,16 @@ impl Groups {
         &self,
         row: group::Model,
         version: &str,
-        chosen: Vec<AgentId>,
+        chosen: Vec<WaveMember>,
         updates: &Updates,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let (wave, generation) = (row.wave + 1, row.generation);
+        let replaced = replaced_canaries(&chosen, updates);
         let attempts = self.new_attempts(&row, chosen, updates, now).await?;
+        let stored = attempts.iter().cloned().chain(replaced).collect();
         let tenant = self.store.tenant(row.tenant_id);
-        if tenant.advance_group(row.clone(), wave, attempts.clone()).await? {
+        if tenant.advance_group(row.clone(), wave, stored).await? {
             let agents = attempts.len();
             tracing::info!(group_id = %row.id, wave, generation, agents, version, "started a wave of updates");
             self.request_updates(&group::Model { wave, ..row }, version, attempts).await?;
@@ -45,17 +48,19 @@ impl Groups {
     async fn new_attempts(
         &self,
         row: &group::Model,
-        chosen: Vec<AgentId>,
+        chosen: Vec<WaveMember>,
         updates: &Updates,
         now: Timestamp,
     ) -> Result<Vec<agent_update::Model>, StoreError> {
-        let agents = self.store.tenant(row.tenant_id).agents_by_id(&chosen).await?;
+        let ids: Vec<AgentId> = chosen.iter().map(|member| member.id).collect();
+        let agents = self.store.tenant(row.tenant_id).agents_by_id(&ids).await?;
         let able: BTreeSet<AgentId> = agents
             .into_iter()
             .filter(|agent| agent.capabilities.0.iter().any(|name| name == CAPABILITY))
             .map(|agent| agent.id)
             .collect();
-        let new_attempt = |agent_id: AgentId| {
+        let new_attempt = |member: WaveMember| {
+            let agent_id = member.id;
             // Earlier tries of an agent that was up to date since do not count.
             let before = updates.get(&agent_id).filter(|update| update.state != UpdateState::Done);
             let mut update = agent_update::Model {
@@ -71,6 +76,9 @@ impl Groups {
                 code: None,
                 message: None,
                 changed_at: now,
+                cohort: member.cohort.to_string(),
+                is_canary: member.is_canary,
+                probe_command_id: None,
             };
             if !able.contains(&agent_id) {
                 let transition = attempt(&update).unsupported();
@@ -141,6 +149,23 @@ impl Groups {
         tenant.halt_group(row, reason, now, audit).await?;
         Ok(())
     }
+}
+
+/// Former canaries of the cohorts that get another one, which are canaries no more.
+fn replaced_canaries(chosen: &[WaveMember], updates: &Updates) -> Vec<agent_update::Model> {
+    let is_replaced = |update: &&agent_update::Model| {
+        let cohort = Cohort::parse(&update.cohort);
+        let is_chosen = chosen.iter().any(|member| member.id == update.agent_id);
+        let has_new = chosen.iter().any(|member| member.is_canary && member.cohort == cohort);
+        update.is_canary && has_new && !is_chosen
+    };
+    let former = updates.values().filter(is_replaced);
+    let replaced = |update: &agent_update::Model| agent_update::Model {
+        is_canary: false,
+        probe_command_id: None,
+        ..update.clone()
+    };
+    former.map(replaced).collect()
 }
 
 /// True if the stored group still wants this wave.

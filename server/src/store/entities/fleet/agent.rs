@@ -38,6 +38,8 @@ pub struct Model {
     pub version: String,
     pub os: String,
     pub arch: String,
+    /// What starts the agent on its host; empty if it did not report it.
+    pub service_manager: String,
     pub capabilities: StringList,
     pub tags: StringList,
     pub policy: Option<String>,
@@ -82,6 +84,7 @@ impl From<Model> for AgentRecord {
             version: row.version,
             os: row.os,
             arch: row.arch,
+            service_manager: row.service_manager,
             capabilities: row.capabilities.0,
             tags: row.tags.0,
             public_key,

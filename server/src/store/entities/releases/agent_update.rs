@@ -31,6 +31,12 @@ pub struct Model {
     pub code: Option<String>,
     pub message: Option<String>,
     pub changed_at: Timestamp,
+    /// The cohort of the agent when the attempt started.
+    pub cohort: String,
+    /// The first of its cohort: the others wait until it has run a no-op execution.
+    pub is_canary: bool,
+    /// That execution, once the new version has registered. It may never have been stored.
+    pub probe_command_id: Option<CommandId>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -208,6 +208,9 @@ fn all_columns() -> OnConflict {
             Column::Code,
             Column::Message,
             Column::ChangedAt,
+            Column::Cohort,
+            Column::IsCanary,
+            Column::ProbeCommandId,
         ])
         .to_owned()
 }

@@ -1,8 +1,9 @@
 //! Groups of agents that follow one version: changes by people.
 
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, UpdateMany,
 };
 
 use crate::domain::ids::{GroupId, TenantId};
@@ -123,6 +124,9 @@ impl TenantScope {
                         let asked_in_vain = [UpdateState::Failed, UpdateState::Unreachable];
                         gone = gone.filter(agent_update::Column::State.is_in(asked_in_vain));
                     }
+                    if !change.forgets_updates && change.retries_failed {
+                        probe_again(id, change.row.changed_at).exec(transaction).await?;
+                    }
                     if change.forgets_updates || change.retries_failed {
                         gone.exec(transaction).await?;
                     }
@@ -164,6 +168,22 @@ impl TenantScope {
             })
             .await
     }
+}
+
+/// Lets canaries that run the new version, and whose no-op execution failed, run it again: they need no update,
+/// and without their row they would count as up to date.
+fn probe_again(group: GroupId, now: Timestamp) -> UpdateMany<agent_update::Entity> {
+    agent_update::Entity::update_many()
+        .filter(agent_update::Column::GroupId.eq(group))
+        .filter(agent_update::Column::State.eq(UpdateState::Failed))
+        .filter(agent_update::Column::IsCanary.eq(true))
+        .filter(agent_update::Column::ProbeCommandId.is_not_null())
+        .col_expr(agent_update::Column::State, Expr::value(UpdateState::Pending))
+        .col_expr(agent_update::Column::Tries, Expr::value(0))
+        .col_expr(agent_update::Column::DueAt, Expr::value(now.0))
+        .col_expr(agent_update::Column::ChangedAt, Expr::value(now.0))
+        .col_expr(agent_update::Column::Code, Expr::value(None::<String>))
+        .col_expr(agent_update::Column::Message, Expr::value(None::<String>))
 }
 
 fn of_tenant(tenant_id: TenantId) -> sea_orm::Select<group::Entity> {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_tests::{
-    ALL, Agent, AgentOptions, Api, Database, Fixture, JsonFields as _, PASSWORD, Process, Script,
-    ServerOptions, TestDir, eventually, free_port, repository, within,
+    ALL, Agent, AgentOptions, Api, Database, Fixture, JsonFields as _, PASSWORD, Process,
+    Publisher, Script, ServerOptions, TestDir, eventually, free_port, repository, within,
 };
 use serde_json::{Value, json};
 
@@ -158,6 +158,9 @@ impl Story {
                 let path = folder.display().to_string();
                 fs::write(self.control.join("files_folder"), path).expect("write the path");
             }
+            "publish_release" => {
+                Publisher::new(&self.fixture).await.release("0.2.0").await;
+            }
             "make_examples" => self.make_examples().await,
             "read_log" => {
                 let log = self.fixture.server.log();
@@ -241,13 +244,14 @@ impl Story {
         args.extend(specs.iter().map(String::as_str));
         let mut browser = Process::start("browser", &program, &args, environment, &folder);
 
-        const ASKED: [&str; 13] = [
+        const ASKED: [&str; 14] = [
             "start_agent",
             "kill_server",
             "start_server",
             "finish_count",
             "stop_agent",
             "resume_agent",
+            "publish_release",
             "allow_library",
             "allow_files",
             "announce_authority",

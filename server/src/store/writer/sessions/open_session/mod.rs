@@ -76,6 +76,7 @@ pub struct OpenSession {
     pub version: String,
     pub os: String,
     pub arch: String,
+    pub service_manager: String,
     pub capabilities: Vec<String>,
     pub policy: Option<String>,
     pub max_executions: i32,
@@ -283,6 +284,7 @@ impl OpenSession {
             version: String::new(),
             os: String::new(),
             arch: String::new(),
+            service_manager: String::new(),
             capabilities: StringList::default(),
             tags,
             policy: None,
@@ -372,6 +374,7 @@ impl OpenSession {
             (&mut row.version, &self.version),
             (&mut row.os, &self.os),
             (&mut row.arch, &self.arch),
+            (&mut row.service_manager, &self.service_manager),
         ] {
             if !said.is_empty() {
                 known.clone_from(said);

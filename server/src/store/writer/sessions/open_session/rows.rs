@@ -66,7 +66,7 @@ pub(super) async fn write(
 }
 
 /// The columns that a session owns; name, tags and key are people's.
-const SESSION_COLUMNS: [agent::Column; 25] = [
+const SESSION_COLUMNS: [agent::Column; 26] = [
     agent::Column::Level,
     agent::Column::Identity,
     agent::Column::PublicKey,
@@ -76,6 +76,7 @@ const SESSION_COLUMNS: [agent::Column; 25] = [
     agent::Column::Version,
     agent::Column::Os,
     agent::Column::Arch,
+    agent::Column::ServiceManager,
     agent::Column::Capabilities,
     agent::Column::Policy,
     agent::Column::MaxExecutions,
