@@ -60,6 +60,18 @@ enum Mode {
         #[arg(long)]
         json: bool,
     },
+    /// Show the facts that the agent reports about this host. Runs the programs in facts.d of the state
+    /// directory.
+    Facts {
+        #[command(flatten)]
+        state: StateDirArg,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// End when standard input is closed.
+        #[arg(long, hide = true)]
+        watch_input: bool,
+    },
     /// End all running executions on this host, whether or not an agent is running.
     EndExecutions {
         #[command(flatten)]
@@ -143,6 +155,7 @@ fn main() -> ExitCode {
         Mode::Explain { state, dir, requests, json } => {
             exit_code_of(explain(state, dir, requests, json))
         }
+        Mode::Facts { state, json, watch_input } => exit_code_of(facts(state, json, watch_input)),
         Mode::EndExecutions { state, wait_s } => exit_code_of(end_executions(state, wait_s)),
         Mode::DiscardResults { state } => exit_code_of(discard_results(state)),
         Mode::Deregister(args) => exit_code_of(deregister(*args)),
@@ -219,6 +232,12 @@ fn explain(
     } else {
         print(&explanation.text());
     }
+    Ok(0)
+}
+
+fn facts(state: StateDirArg, json: bool, watch_input: bool) -> anyhow::Result<u8> {
+    let text = subcommands::facts::facts(&state.path()?, json, watch_input)?;
+    print(&text);
     Ok(0)
 }
 

@@ -43,5 +43,6 @@ fn facts(text: &str) -> Facts {
         level: AgentLevel::Full,
         tags: text.split([' ', ':']).map(str::to_owned).take(64).collect(),
         is_online: text.len().is_multiple_of(2),
+        host: [("role".to_owned(), vec![text.to_owned()])].into(),
     }
 }

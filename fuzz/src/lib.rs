@@ -15,6 +15,7 @@ mod output_frame;
 mod output_log;
 mod package;
 mod range;
+mod reported_facts;
 mod reported_manifest;
 
 /// Longest error message, in characters. It quotes the input, and goes into frames, logs and
@@ -31,7 +32,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     Target { name: "agent_frame", check: frames::agent_frame },
     Target { name: "server_frame", check: frames::server_frame },
     Target { name: "output_frame", check: output_frame::check },
@@ -46,6 +47,7 @@ pub const TARGETS: [Target; 17] = [
     Target { name: "range", check: range::check },
     Target { name: "forwarded_for", check: forwarded_for::check },
     Target { name: "identity", check: identity::check },
+    Target { name: "reported_facts", check: reported_facts::check },
     Target { name: "reported_manifest", check: reported_manifest::check },
     Target { name: "package_archive", check: package::archive },
     Target { name: "package_description", check: package::description },

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod commands;
 pub mod escape;
+pub mod facts;
 pub mod frame;
 pub mod identity;
 pub mod library;

@@ -1,9 +1,10 @@
 //! The wire, byte for byte: a change of any snapshot is a change of the protocol.
 
 use muster_protocol::commands::attestation::Attestation;
+use muster_protocol::facts::{FactError, FactReport, FactValue};
 use muster_protocol::frame::{
     Ack, AgentFrame, AuthorityNotice, Command, InventoryItem, InventoryState, Outcome, Receipt,
-    Registered, Registration, Response, ServerFrame, decode_agent_frame,
+    Registered, Registration, Response, ServerFrame, decode_agent_frame, decode_server_frame,
 };
 use muster_protocol::identity::Challenge;
 use muster_protocol::package::{
@@ -62,6 +63,7 @@ fn server_frames_of_the_full_protocol() {
             timestamp: AT.into(),
             ticket: Some("ticket".into()),
             tags_ignored: true,
+            accepts_facts: false,
         })),
         ServerFrame::Connected {
             message: "Agent connection established".into(),
@@ -182,6 +184,30 @@ fn agent_frames_of_the_full_protocol() {
         AgentFrame::AuthoritiesStored { id: ID },
     ];
     insta::assert_json_snapshot!(frames);
+}
+
+#[test]
+fn frame_of_facts_and_the_server_that_accepts_it() {
+    let addresses = ["10.0.0.5", "2001:db8::5"].map(str::to_owned).to_vec();
+    let facts = AgentFrame::Facts(FactReport {
+        facts: [
+            ("distribution".to_owned(), FactValue::One("debian".into())),
+            ("addresses.eth0".to_owned(), FactValue::Several(addresses)),
+        ]
+        .into(),
+        errors: vec![FactError {
+            source: "facts.d/slow".into(),
+            error: "it ran longer than 10 s".into(),
+        }],
+    });
+    let text = serde_json::to_string(&facts).expect("plain data");
+    assert_eq!(decode_agent_frame(&text), Ok(facts.clone()));
+    insta::assert_json_snapshot!(facts);
+    // A server that does not know facts leaves the field out.
+    let old = r#"{"type":"registered","agent_id":"01a1fdaf-2ceb-7398-a560-fef62154c108","epoch":1,
+        "heartbeat_interval_ms":1,"server_version":"0","timestamp":""}"#;
+    let Ok(ServerFrame::Registered(registered)) = decode_server_frame(old) else { panic!("{old}") };
+    assert!(!registered.accepts_facts);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The state of one agent process that outlives a single session.
 
+pub mod facts;
 pub mod frame_log;
 pub mod request_log;
 pub mod status_file;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use muster_protocol::commands::{file_transfer, probe, step};
+use muster_protocol::facts::{CAPABILITY as FACTS_CAPABILITY, FactReport};
 use muster_protocol::frame::{AgentFrame, Registered, Registration};
 use muster_protocol::identity::{
     AUTHORITIES_CAPABILITY, AgentKeyPair, CERTIFICATE_CAPABILITY, Challenge, Fingerprint,
@@ -16,6 +18,7 @@ use muster_protocol::identity::{
 use muster_protocol::limits::MAX_MAX_EXECUTIONS;
 use muster_protocol::parameter::secret_parameters;
 use muster_protocol::{CommandName, PROTOCOL_VERSION, library, package, release};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::agent::frame_log::FrameLog;
@@ -77,6 +80,8 @@ pub struct Agent {
     pub request_log: RequestLog,
     /// Paces log lines about the server's frames.
     pub frame_log: FrameLog,
+    /// The newest facts of this host; absent in processes that do not collect them.
+    pub facts: Option<watch::Receiver<Option<FactReport>>>,
     instance_id: Uuid,
     started_at: Instant,
 }
@@ -151,6 +156,7 @@ impl Agent {
             status_file: None,
             request_log: RequestLog::new(&state),
             frame_log: FrameLog::default(),
+            facts: None,
             instance_id: Uuid::new_v4(),
             started_at: Instant::now(),
             state,
@@ -279,6 +285,7 @@ impl Agent {
                     probe::CAPABILITY,
                     package::ASSIGNMENTS_CAPABILITY,
                     CERTIFICATE_CAPABILITY,
+                    FACTS_CAPABILITY,
                 ])
                 .chain(self.authorities.is_managed().then_some(AUTHORITIES_CAPABILITY))
                 .map(str::to_owned)

@@ -38,12 +38,39 @@ pub fn start_shim(program: &Path, execution: &ExecutionDir) -> io::Result<Child>
         // The shim writes its own log in the execution's folder.
         .stderr(Stdio::null())
         .spawn()?;
-    own.retain(|known| ProcessStat::of(known.pid).is_some_and(|now| now.is_same(known)));
-    own.extend(ProcessStat::of(child.id()));
+    note(&mut own, &child);
     Ok(child)
 }
 
-/// The shims that this process has started. No other process starts while the guard is held.
+/// Starts the program that collects facts, which writes them to its standard output. It ends when its
+/// standard input is closed: also if this process is killed.
+///
+/// # Errors
+/// The system's error.
+pub fn start_fact_collector(program: &Path, state: &Path) -> io::Result<Child> {
+    let mut own = own_shims();
+    let child = Command::new(program)
+        .arg0("muster-agent")
+        .args(["facts", "--json", "--watch-input", "--state-dir"])
+        .arg(state)
+        .env_clear()
+        .envs(environment::allowed())
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    note(&mut own, &child);
+    Ok(child)
+}
+
+/// Notes a child that this process has started, and forgets those that are gone.
+fn note(own: &mut Vec<ProcessStat>, child: &Child) {
+    own.retain(|known| ProcessStat::of(known.pid).is_some_and(|now| now.is_same(known)));
+    own.extend(ProcessStat::of(child.id()));
+}
+
+/// The shims and collectors of facts that this process has started. No other process starts while the guard is held.
 pub fn own_shims() -> MutexGuard<'static, Vec<ProcessStat>> {
     static OWN: Mutex<Vec<ProcessStat>> = Mutex::new(Vec::new());
     OWN.lock().unwrap_or_else(PoisonError::into_inner)

@@ -21,10 +21,13 @@ mod secret_files;
 pub mod shim;
 mod shim_watch;
 
-pub use launcher::{ask_to_cancel, cancelled_by, holder, shim_program, start_shim};
+pub use launcher::{
+    ask_to_cancel, cancelled_by, holder, shim_program, start_fact_collector, start_shim,
+};
 pub use manager::{
     ExecutionEvent, ExecutionManager, ExecutionManagerError, MAX_TASK_OUTPUT_BYTES, PlannedRun,
     RunPlanner, RunRefusal, remove_assignments,
 };
 pub use notifier::Notifier;
 pub use orphans::kill_orphans;
+pub use shim_watch::watch_child;

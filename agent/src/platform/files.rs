@@ -118,6 +118,15 @@ pub fn disk_used_percent(path: &Path) -> io::Result<f64> {
     Ok(if usable > 0.0 { used / usable * 100.0 } else { 0.0 })
 }
 
+/// The size of the file system that holds a path.
+///
+/// # Errors
+/// The system's error for the path.
+pub fn disk_size_bytes(path: &Path) -> io::Result<u64> {
+    let stat = statvfs(path)?;
+    Ok(stat.blocks().saturating_mul(stat.fragment_size()))
+}
+
 /// Creates a FIFO; an existing one is kept.
 ///
 /// # Errors

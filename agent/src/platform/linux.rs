@@ -9,8 +9,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::libc;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
@@ -49,6 +51,24 @@ impl ProcessStat {
             start_ticks: fields.get(19)?.parse().ok()?,
         })
     }
+}
+
+/// A file that is readable once something in one of the folders is made, written, replaced or removed, or gets
+/// other permissions. Folders that do not exist are left out.
+pub fn watch_folders(folders: &[PathBuf]) -> io::Result<File> {
+    let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    let changes = AddWatchFlags::IN_ATTRIB
+        | AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_CREATE
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_MOVE;
+    for folder in folders {
+        match watch.add_watch(folder, changes) {
+            Ok(_) | Err(Errno::ENOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(OwnedFd::from(watch).into())
 }
 
 /// All processes of the host that this process may see.

@@ -24,13 +24,13 @@ pub use account::{Account, user_name};
 pub use cgroup::{ControlGroup, GroupLimits};
 pub use clock::{BootInstant, boot_id, boot_now_ms};
 pub use files::{
-    FileLock, LockError, disk_free_bytes, disk_used_percent, make_fifo, may_write, open_control,
-    open_plain_file, own_user,
+    FileLock, LockError, disk_free_bytes, disk_size_bytes, disk_used_percent, make_fifo, may_write,
+    open_control, open_plain_file, own_user,
 };
 pub use native::{
     ProcessStat, all_processes, allocate, become_subreaper, enlarge_pipe, has_environment_entry,
     machine_id_text, name_file, open_process, self_program, short_socket_path, signal_open_process,
-    unnamed_file,
+    unnamed_file, watch_folders,
 };
 pub use process::{
     Reaped, Signal, drain, forbid_core_dumps, hostname, is_root, new_session, reap, reap_any,

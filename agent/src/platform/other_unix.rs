@@ -31,6 +31,10 @@ impl ProcessStat {
     }
 }
 
+pub fn watch_folders(_folders: &[PathBuf]) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 pub fn all_processes() -> Vec<ProcessStat> {
     Vec::new()
 }

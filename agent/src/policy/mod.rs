@@ -15,6 +15,7 @@ pub mod used_capsules;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use muster_protocol::facts::is_fact_name;
 use muster_protocol::identity::AgentPublicKey;
 use muster_protocol::{CommandName, object};
 use serde::Deserialize;
@@ -28,6 +29,10 @@ use crate::storage::layout::StateDir;
 
 /// A policy is short.
 const MAX_BYTES: u64 = 64 * 1024;
+/// What `withheld_facts` has for every fact.
+const ALL_FACTS: &str = "*";
+/// Most entries of `withheld_facts`.
+const MAX_WITHHELD_FACTS: usize = 64;
 /// Most publishers of a host.
 const MAX_PUBLISHERS: usize = 16;
 
@@ -56,6 +61,10 @@ pub struct Policy {
     /// refuses the whole policy.
     #[serde(default)]
     pub files: Option<FileRules>,
+    /// Facts that the host does not report, each with all below it; `*` for all. An agent of a version
+    /// before this field refuses the whole policy.
+    #[serde(default)]
+    pub withheld_facts: BTreeSet<String>,
 }
 
 /// Something that the server does to the agent itself or has it do, and that a policy can forbid.
@@ -134,6 +143,20 @@ impl Policy {
         Forbidden::of(command).is_some_and(|forbidden| self.forbid.contains(&forbidden))
     }
 
+    /// True if the host reports no facts at all.
+    pub fn withholds_all_facts(&self) -> bool {
+        self.withheld_facts.contains(ALL_FACTS)
+    }
+
+    /// True if the host does not report the fact of this name.
+    pub fn withholds(&self, fact: &str) -> bool {
+        let is_below = |known: &String| {
+            fact.strip_prefix(known.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.withholds_all_facts() || self.withheld_facts.iter().any(is_below)
+    }
+
     /// The names of everything that is forbidden.
     pub fn forbidden_names(&self) -> Vec<String> {
         self.forbid.iter().map(|forbidden| forbidden.as_str().to_owned()).collect()
@@ -151,6 +174,14 @@ impl Policy {
         }
         if let Some(Err(problem)) = policy.files.as_ref().map(FileRules::check) {
             return Err(format!("invalid policy.json: {problem}"));
+        }
+        let is_valid = |name: &String| name == ALL_FACTS || is_fact_name(name);
+        if policy.withheld_facts.len() > MAX_WITHHELD_FACTS
+            || !policy.withheld_facts.iter().all(is_valid)
+        {
+            return Err(format!(
+                "invalid policy.json: withheld_facts must hold at most {MAX_WITHHELD_FACTS} names of facts, or `*`"
+            ));
         }
         let publishers = policy.publishers.as_ref().map_or(1, Vec::len);
         if !(1..=MAX_PUBLISHERS).contains(&publishers) {

@@ -21,6 +21,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use muster_protocol::facts::FactReport;
 use muster_protocol::frame::{AgentFrame, Registered};
 use muster_protocol::{ExitCode, Permissions};
 use tokio::sync::watch;
@@ -155,6 +156,8 @@ struct Session<'a> {
     assignments_revision: Option<u64>,
     /// Runs of tasks that this session has announced to the server.
     announced_runs: BTreeSet<Uuid>,
+    /// The newest facts of this host; absent if the server does not accept facts.
+    facts: Option<watch::Receiver<Option<FactReport>>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -179,6 +182,9 @@ impl<'a> Session<'a> {
         let wanted_bytes = registered.max_output_bytes.unwrap_or(granted.limit_bytes);
         let limit_bytes = granted.limit_bytes.min(wanted_bytes);
         let pacer = Pacer::new(link.output_shape());
+        let mut facts = agent.facts.clone().filter(|_| registered.accepts_facts);
+        // Each session sends what is known.
+        facts.iter_mut().for_each(watch::Receiver::mark_changed);
         Self {
             link,
             agent,
@@ -194,6 +200,7 @@ impl<'a> Session<'a> {
             deregistration: None,
             assignments_revision: None,
             announced_runs: BTreeSet::new(),
+            facts,
         }
     }
 
@@ -251,6 +258,7 @@ impl<'a> Session<'a> {
                 _ = self.heartbeat.tick() => SessionStep::Heartbeat,
                 () = owner.notified() => SessionStep::OwnerRequest,
                 _ = stop.wait_for(|stop| *stop) => SessionStep::Stop,
+                () = facts_changed(&mut self.facts) => SessionStep::Facts,
                 link = poll_upgrade(&mut upgrade) => SessionStep::Upgrade(link),
                 () = until(deadline) => SessionStep::Deadline,
                 () = std::future::ready(()), if can_send => SessionStep::Send,
@@ -264,6 +272,10 @@ impl<'a> Session<'a> {
                 SessionStep::Heartbeat => self.send_heartbeat(),
                 SessionStep::OwnerRequest => {
                     self.accept_owner_request();
+                    Ok(())
+                }
+                SessionStep::Facts => {
+                    self.send_facts();
                     Ok(())
                 }
                 SessionStep::Send => self.send_next().await,
@@ -325,6 +337,14 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Sends the facts of this host, once there are some.
+    fn send_facts(&mut self) {
+        let report = self.facts.as_mut().and_then(|facts| facts.borrow_and_update().clone());
+        if let Some(report) = report {
+            self.push(&AgentFrame::Facts(report));
+        }
+    }
+
     fn push(&mut self, frame: &AgentFrame) {
         self.pending.extend(encode(frame));
     }
@@ -335,6 +355,7 @@ enum SessionStep {
     ExecutionEvent(ExecutionEvent),
     Heartbeat,
     OwnerRequest,
+    Facts,
     Send,
     Stop,
     Upgrade(Box<dyn Link>),
@@ -366,6 +387,16 @@ async fn until(instant: Option<Instant>) {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
     }
+}
+
+/// Waits for other facts than those that were sent.
+async fn facts_changed(facts: &mut Option<watch::Receiver<Option<FactReport>>>) {
+    if let Some(known) = facts
+        && known.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 async fn poll_upgrade(upgrade: &mut Option<Upgrade<'_>>) -> Box<dyn Link> {

@@ -22,17 +22,19 @@ impl StateDir {
         let state = Self(path);
         state.ensure_ledger()?;
         ensure_private_directory(&state.scripts())?;
+        ensure_private_directory(&state.custom_facts())?;
         Ok(state)
     }
 
-    /// Gives other users access to the scripts only: they may traverse the directory and read the
-    /// scripts folder. Everything else has its own closed mode.
+    /// Gives other users access to the scripts and the custom facts only: they may traverse the directory
+    /// and read these folders. Everything else has its own closed mode.
     ///
     /// # Errors
     /// The system's error.
     pub fn grant_script_access(&self) -> Result<(), StorageError> {
         add_permissions(self.path(), 0o011)?;
-        add_permissions(&self.scripts(), 0o055)
+        add_permissions(&self.scripts(), 0o055)?;
+        add_permissions(&self.custom_facts(), 0o055)
     }
 
     /// The directory at this path; nothing is created.
@@ -144,6 +146,10 @@ impl StateDir {
     }
     pub fn scripts(&self) -> PathBuf {
         self.0.join("scripts")
+    }
+    /// Files and programs of the host's owner that report facts.
+    pub fn custom_facts(&self) -> PathBuf {
+        self.0.join("facts.d")
     }
     /// The agent's connection state.
     pub fn status(&self) -> PathBuf {

@@ -8,6 +8,7 @@ pub mod discard_results;
 pub mod doctor;
 pub mod end_executions;
 pub mod explain;
+pub mod facts;
 pub mod open_executions;
 pub mod request_update;
 pub mod run;

@@ -56,6 +56,7 @@ pub fn registered(epoch: u64) -> ServerFrame {
         timestamp: "2026-01-01T00:00:00Z".into(),
         ticket: None,
         tags_ignored: false,
+        accepts_facts: true,
     }))
 }
 

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::result::Outcome;
 use crate::commands::attestation::Attestation;
+use crate::facts::FactReport;
 use crate::library::CallReport;
 use crate::manifest::Manifest;
 use crate::package::{AssignmentReport, TaskRun};
@@ -66,6 +67,9 @@ pub enum AgentFrame {
     TaskRun(TaskRun),
     /// Full: the content of `authorities` with this id is stored, and counts for further connections.
     AuthoritiesStored { id: Uuid },
+    /// Full: what the host found out about itself. Sent after `registered` to a server that accepts
+    /// facts, and whenever it changes; it replaces what was sent before.
+    Facts(FactReport),
 }
 
 /// What an agent reports about itself.

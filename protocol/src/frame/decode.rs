@@ -7,7 +7,7 @@ use super::agent::AgentFrame;
 use super::server::{ErrorCode, ServerFrame};
 use crate::object;
 
-const AGENT_TYPES: [&str; 13] = [
+const AGENT_TYPES: [&str; 14] = [
     "register",
     "heartbeat",
     "response",
@@ -21,6 +21,7 @@ const AGENT_TYPES: [&str; 13] = [
     "assignment_states",
     "task_run",
     "authorities_stored",
+    "facts",
 ];
 const SERVER_TYPES: [&str; 13] = [
     "connected",

@@ -126,6 +126,9 @@ pub struct Registered {
     /// The agent enrolled with tags, and its key does not let hosts choose tags.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tags_ignored: bool,
+    /// The server stores facts, so the agent may send the frame `facts`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accepts_facts: bool,
 }
 
 /// An instruction.

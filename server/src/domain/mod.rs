@@ -66,6 +66,7 @@ pub mod fleet {
     pub mod agent;
     pub mod forbidden_commands;
     pub mod records;
+    pub mod reported_facts;
     pub mod reported_manifest;
     pub mod target;
 }

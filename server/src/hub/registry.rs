@@ -87,6 +87,14 @@ impl Hub {
         self.event_log.append(session.tenant_id, event);
     }
 
+    /// Publishes that an agent reports other facts than before.
+    pub fn notify_facts(&self, session: &SessionHandle) {
+        let id = session.agent_id;
+        let is_connected = self.is_connected(id);
+        let event = TenantEvent::Agent { id, is_connected, manifest: None };
+        self.event_log.append(session.tenant_id, event);
+    }
+
     /// The live session of an agent.
     pub fn session(&self, agent_id: AgentId) -> Option<Arc<SessionHandle>> {
         self.sessions.read().unwrap_or_else(PoisonError::into_inner).get(&agent_id).cloned()
@@ -158,7 +166,7 @@ impl Hub {
         self.wake_queue.take(limit).await
     }
 
-    /// Asks for the assignments of an agent that has connected.
+    /// Asks for the assignments of an agent that has connected, or that reports other facts.
     pub fn request_assignments(&self, agent_id: AgentId) {
         self.assignment_queue.add(agent_id);
     }

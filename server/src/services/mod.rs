@@ -18,6 +18,7 @@ pub mod freed_memory;
 pub mod fleet {
     mod adoption;
     pub mod agents;
+    pub mod facts;
     pub(super) mod group_membership;
     pub(super) mod presence;
     pub mod targets;

@@ -9,7 +9,7 @@ mod found;
 mod health;
 mod log;
 pub mod mask;
-mod process_end;
+pub mod process_end;
 mod processes;
 mod recorder;
 mod rehearsal;

@@ -16,6 +16,7 @@ pub use self::history::{Failure, RequestEntry};
 use super::InspectError;
 use super::open_executions::OpenExecution;
 use super::status::{AgentState, HostReport};
+use crate::agent::facts::{self, FactFile};
 use crate::agent::status_file::ReportedLimits;
 use crate::executions::ledger::command_limit;
 use crate::executions::shim::verify;
@@ -61,6 +62,10 @@ pub struct Explanation {
     /// What the server can only do with the signature of an approver; absent if nothing.
     pub needs_approval: Option<ApprovalEntry>,
     pub releases: ReleaseTrust,
+    /// Facts that the host does not report; `*` for all.
+    pub withheld_facts: Vec<String>,
+    /// Files of `facts.d`, whose facts the host reports.
+    pub fact_files: Vec<FactFile>,
     pub limits: Limits,
     pub running: Vec<OpenExecution>,
     /// Newest first.
@@ -183,6 +188,8 @@ impl Explanation {
             life_cycle: life_cycle(policy.is_ok().then_some(&in_force)),
             needs_approval: in_force.needs_approval.as_ref().map(ApprovalEntry::of),
             releases: ReleaseTrust::read(program_dir.or_else(own_program_dir)),
+            withheld_facts: in_force.withheld_facts.iter().cloned().collect(),
+            fact_files: facts::files(&state),
             limits: Limits::of(reported),
             running: report.executions,
             requests: history::read(&state, count)?,

@@ -80,7 +80,21 @@ impl Explanation {
         line(String::new());
         line("What it receives".to_owned());
         line("  The output of everything that it runs, with secret parameters masked, and facts about the host:".to_owned());
-        line("  name, address, system, load, this list of scripts.".to_owned());
+        line("  name, address, system, load, this list of scripts, and what `muster-agent facts` shows.".to_owned());
+        if !self.withheld_facts.is_empty() {
+            let names = for_terminal(&self.withheld_facts.join(", "));
+            line(format!("  Not reported (withheld_facts): {names}."));
+        }
+        for file in &self.fact_files {
+            let name = for_terminal(&file.name);
+            line(match (&file.problem, file.is_program) {
+                (Some(problem), _) => {
+                    format!("  facts.d/{name}: not used: {}", for_terminal(problem))
+                }
+                (None, true) => format!("  facts.d/{name}: run as {user}; its output is reported."),
+                (None, false) => format!("  facts.d/{name}: its content is reported."),
+            });
+        }
         line(String::new());
         let limits = &self.limits;
         line("Limits".to_owned());

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use self::dialer::Dialer;
 use crate::agent::status_file::{ReportedLimits, StatusFile};
-use crate::agent::{Agent, AgentError, HostLimits};
+use crate::agent::{Agent, AgentError, HostLimits, facts};
 use crate::commands::execute::OutputLimits;
 use crate::commands::task::TaskPlanner;
 use crate::config::Config;
@@ -83,6 +83,7 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
     let status_file = agent.status_file.insert(status_file);
     let fingerprint = agent.key_pair.public_key().fingerprint();
     status_file.set_identity(agent.identity.agent_id, fingerprint);
+    agent.facts = Some(facts::watch(executions::shim_program(), agent.state.clone()));
     let mut stop = stop_signal()?;
     tracing::info!(
         version = agent.host_info.version,

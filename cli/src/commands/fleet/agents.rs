@@ -1,5 +1,6 @@
 //! `muster agents`: the agents of the fleet.
 
+mod facts;
 mod history;
 mod tags;
 
@@ -150,6 +151,11 @@ enum Action {
         #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
         timeout: Duration,
     },
+    /// List the facts that a host reports about itself
+    Facts {
+        /// Agent: an id, a name or a hostname
+        agent: String,
+    },
     /// List the scripts in the manifest of a host
     Scripts {
         /// Agent: an id, a name or a hostname
@@ -216,6 +222,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             Ok(0)
         }
         Action::Wait { name, timeout } => wait_until_connected(session, &name, timeout).await,
+        Action::Facts { agent } => facts::show(session, &agent).await,
         Action::Scripts { agent } => {
             let id = session.id_of(ResourceKind::Agent, &agent).await?;
             show_scripts(session, &id).await

@@ -14,8 +14,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most agents that are suggested.
 const MAX_SUGGESTED: usize = 500;
 /// Actions of `muster agents` that take an agent.
-const AGENT_ACTIONS: [&str; 9] =
-    ["adopt", "delete", "events", "metrics", "rename", "scripts", "show", "tag", "untag"];
+const AGENT_ACTIONS: [&str; 10] =
+    ["adopt", "delete", "events", "facts", "metrics", "rename", "scripts", "show", "tag", "untag"];
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -1,10 +1,12 @@
 //! What the API shows of stored rows: plain data, without hashes, sealed values and columns that only
 //! the store needs. The entities convert their rows.
 
+use muster_protocol::facts::FactError;
 use muster_protocol::identity::{AgentPublicKey, Fingerprint};
 
 use super::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use super::reported_manifest::ManifestInForce;
+use super::target::facts::HostFacts;
 use crate::domain::ids::{AgentId, AgentKeyId, EventId};
 use crate::domain::time::Timestamp;
 
@@ -63,6 +65,16 @@ pub struct TelemetryRecord {
     pub uptime_seconds: Option<f64>,
     pub load_1m: Option<f64>,
     pub running_executions: Option<f64>,
+}
+
+/// The facts that a host reported last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FactReportRecord {
+    pub facts: HostFacts,
+    /// What the host, or the server, could not take.
+    pub errors: Vec<FactError>,
+    /// When they were reported first.
+    pub changed_at: Timestamp,
 }
 
 /// The manifest that a host reported last.

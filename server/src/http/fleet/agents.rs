@@ -1,5 +1,7 @@
 //! `/api/agents`
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use muster_protocol::identity::Fingerprint;
@@ -15,6 +17,7 @@ use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Id, Params, page, wait};
 use crate::http::fleet::agent_history::{self, TelemetrySampleView};
+use crate::http::fleet::facts::{self, FactValueView};
 use crate::http::fleet::scripts;
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
@@ -30,6 +33,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(get_agent, update_agent, delete_agent))
         .routes(routes!(adopt_agent))
         .merge(scripts::routes())
+        .merge(facts::routes())
         .merge(agent_history::routes())
 }
 
@@ -79,6 +83,9 @@ struct AgentView {
     /// The latest telemetry; not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     telemetry: Option<TelemetrySampleView>,
+    /// The facts that the request names with `facts`; only in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    facts: Option<BTreeMap<String, FactValueView>>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
@@ -129,6 +136,7 @@ impl From<AgentSnapshot> for AgentView {
             update: record.update_result.as_deref().map(stored_json),
             updated_at: record.update_result_at,
             telemetry: None,
+            facts: None,
         }
     }
 }
@@ -140,6 +148,9 @@ impl From<AgentSnapshot> for AgentView {
 struct AgentsParams {
     /// Only agents that this target expression matches now, such as `tag:web & status:offline`.
     expression: Option<String>,
+    /// Names of facts that hosts report, separated by commas, 1 to 16: the items have them in
+    /// `facts`.
+    facts: Option<String>,
     /// `next_cursor` of the previous page.
     cursor: Option<String>,
     /// Items per page, from 1 to 500. Default: 50.
@@ -155,8 +166,16 @@ async fn list_agents(
     Params(params): Params<AgentsParams>,
 ) -> ApiResult<axum::Json<PageView<AgentView>>> {
     let page = page(params.cursor.as_deref(), params.limit)?;
-    let page = state.services.agents.list(&caller, params.expression, page).await?;
-    Ok(axum::Json(page.map(AgentView::from).into()))
+    let agents = &state.services.agents;
+    let page = agents.list(&caller, params.expression, page).await?;
+    let Some(names) = params.facts else { return Ok(axum::Json(page.map(AgentView::from).into())) };
+    let ids: Vec<AgentId> = page.items.iter().map(|agent| agent.record.id).collect();
+    let mut known = agents.facts_of(&caller, &ids, &names).await?;
+    let page = page.map(|agent| {
+        let own = known.remove(&agent.record.id).unwrap_or_default();
+        AgentView { facts: Some(facts::views(own)), ..agent.into() }
+    });
+    Ok(axum::Json(page.into()))
 }
 
 /// Filters for connected agents.

@@ -2,5 +2,6 @@
 
 pub(super) mod agent_history;
 pub(super) mod agents;
+mod facts;
 mod scripts;
 pub(super) mod targets;

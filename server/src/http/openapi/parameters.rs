@@ -30,6 +30,10 @@ use muster_protocol::release::{Platform, Program};
 /// A cursor as lists return it. Opaque: the form may change.
 const CURSOR: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
 
+/// Names of facts, separated by commas.
+const FACT_NAMES: &str =
+    "^[A-Za-z0-9_][A-Za-z0-9._/-]{0,127}(,[A-Za-z0-9_][A-Za-z0-9._/-]{0,127}){0,15}$";
+
 /// A position in an audit log.
 const POSITION: &str =
     r"^(0|[1-9][0-9]{0,17})\.[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
@@ -47,6 +51,7 @@ pub fn complete(operation: &str, parameter: &mut Value) {
 
 fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
     Some(match name {
+        "facts" => ("Names of facts.", json!({"type": "string", "pattern": FACT_NAMES})),
         "limit" if operation == "list_agent_metrics" => (
             "The latest samples of this number.",
             json!({"type": "integer", "minimum": 1, "maximum": MAX_SAMPLES}),

@@ -17,6 +17,8 @@ const WITHOUT_BODY: &[(&str, &str, &[Scope])] = &[
     ("GET", "/api/agents/{id}", &[Scope::AgentsRead]),
     ("DELETE", "/api/agents/{id}", &[Scope::AgentsWrite]),
     ("GET", "/api/agents/{id}/events", &[Scope::AgentsRead]),
+    ("GET", "/api/agents/{id}/facts", &[Scope::AgentsRead]),
+    ("GET", "/api/facts", &[Scope::AgentsRead]),
     ("GET", "/api/agents/{id}/metrics", &[Scope::AgentsRead]),
     ("GET", "/api/agents/{id}/scripts", &[Scope::AgentsRead]),
     ("GET", "/api/agents/keys", &[Scope::AgentKeysRead]),

@@ -7,6 +7,7 @@
 mod refusals;
 
 use std::borrow::Borrow;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::domain::commands::approval::{ApprovalRule, DEFAULT_APPROVAL_WAIT_MS};
 use crate::domain::commands::ladder::{Confirmation, Ladder, LadderDemand, LadderStep};
 use crate::domain::commands::work::{WorkKind, check_limits};
 use crate::domain::fleet::target::Target;
-use crate::domain::fleet::target::facts::Facts;
+use crate::domain::fleet::target::facts::{FactNames, Facts};
 use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::schedules::calendar::{Calendar, CalendarBlock, CalendarRecord, Start};
 use crate::domain::time::Timestamp;
@@ -127,7 +128,7 @@ impl WorkGuard {
         if rules.approval.is_empty() && rules.ladder.0.is_empty() {
             return Ok(Demands::default());
         }
-        let known = self.facts(caller, agents).await?;
+        let known = self.facts(caller, agents, &FactNames::new()).await?;
         let tagged = tagged(&known);
         let matching: Vec<&ApprovalRule> =
             rules.approval.iter().filter(|rule| rule.condition.matches(kind, &tagged)).collect();
@@ -166,7 +167,11 @@ impl WorkGuard {
             calendar.target().is_some() && calendar.block(start, now).is_some()
         };
         let known = match rules.calendars.iter().any(needs_facts) {
-            true => self.facts(caller, agents).await?,
+            true => {
+                let targets = rules.calendars.iter().filter_map(Calendar::target);
+                let names = targets.flat_map(Target::fact_names).collect();
+                self.facts(caller, agents, &names).await?
+            }
             false => Vec::new(),
         };
         first_block(&rules.calendars, start, &known, now)
@@ -181,7 +186,18 @@ impl WorkGuard {
         now: Timestamp,
     ) -> Result<Option<CalendarBlock>> {
         let rules = self.rules(tenant_id).await?;
-        Ok(first_block(&rules.calendars, Start::Work, agents, now))
+        let targets = rules.calendars.iter().filter_map(Calendar::target);
+        let names: FactNames = targets.flat_map(Target::fact_names).collect();
+        if names.is_empty() {
+            return Ok(first_block(&rules.calendars, Start::Work, agents, now));
+        }
+        // A group knows only the facts that groups name.
+        let online: HashSet<AgentId> =
+            agents.iter().filter(|facts| facts.is_online).map(|facts| facts.id).collect();
+        let ids = agents.iter().map(|facts| facts.id);
+        let tenant = self.store.tenant(tenant_id);
+        let known = tenant.known_agents(ids, &names, |id| online.contains(&id)).await?;
+        Ok(first_block(&rules.calendars, Start::Work, &known, now))
     }
 
     /// The calendars that hold back alerts now: for the agents of a target, or, with `None`, for all.
@@ -292,10 +308,15 @@ impl WorkGuard {
         Ok(known)
     }
 
-    async fn facts(&self, caller: &Caller, agents: &[AgentId]) -> Result<Vec<Facts>> {
+    /// `names`: the facts of hosts that calendars name. Limits and rules of approval see none.
+    async fn facts(
+        &self,
+        caller: &Caller,
+        agents: &[AgentId],
+        names: &FactNames,
+    ) -> Result<Vec<Facts>> {
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        let target = Target::Ids(agents.iter().copied().collect());
-        Ok(tenant.resolve(&target, |_| false).await?.agents)
+        Ok(tenant.known_agents(agents.iter().copied(), names, |_| false).await?)
     }
 
     /// Checks the limits of the caller's key. `agents`: all of the request.
@@ -312,7 +333,7 @@ impl WorkGuard {
         if limits.is_empty() {
             return Ok(());
         }
-        let known = self.facts(caller, agents).await?;
+        let known = self.facts(caller, agents, &FactNames::new()).await?;
         check_limits(limits, kind, &tagged(&known))
             .map_err(|breach| refusal(caller, kind, breach, &known))
     }

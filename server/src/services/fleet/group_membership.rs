@@ -1,11 +1,11 @@
 //! Which group an agent belongs to: the oldest whose target matches it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use tokio::task::yield_now;
 
 use crate::domain::fleet::agent::AgentLevel;
-use crate::domain::fleet::target::facts::Facts;
+use crate::domain::fleet::target::facts::{FactNames, Facts};
 use crate::domain::fleet::target::{Target, TargetSpec};
 use crate::domain::ids::{AgentId, GroupId, TenantId};
 use crate::domain::releases::group::{GroupState, UpdateState};
@@ -48,9 +48,9 @@ impl GroupMembership {
         if groups.is_empty() {
             return Ok(None);
         }
-        let this = Target::Ids(BTreeSet::from([agent_id]));
-        let chosen = tenant.resolve(&this, |_| true).await?;
-        let Some(facts) = chosen.agents.first() else { return Ok(None) };
+        let names = names_of(groups.iter().filter_map(target));
+        let known = tenant.known_agents([agent_id], &names, |_| true).await?;
+        let Some(facts) = known.first() else { return Ok(None) };
         let matches = |row: &group::Model| target(row).is_some_and(|target| target.matches(facts));
         Ok(groups.into_iter().find(matches))
     }
@@ -88,7 +88,8 @@ impl GroupMembership {
         let targets: Vec<_> =
             groups.iter().filter_map(|row| Some((row.id, target(row)?))).collect();
         let mut members: HashMap<GroupId, Vec<GroupMember>> = HashMap::new();
-        for member in self.all_agents(tenant_id, is_online).await? {
+        let names = names_of(targets.iter().map(|(_, target)| target.clone()));
+        for member in self.all_agents(tenant_id, &names, is_online).await? {
             yield_now().await;
             let matches = |(_, target): &&(GroupId, Target)| target.matches(&member.facts);
             if let Some((id, _)) = targets.iter().find(matches) {
@@ -109,7 +110,8 @@ impl GroupMembership {
         let groups = self.store.tenant(row.tenant_id).all_groups().await?;
         let older: Vec<_> =
             groups.iter().take_while(|other| other.id != row.id).filter_map(target).collect();
-        for member in self.all_agents(row.tenant_id, is_online).await? {
+        let names = names_of(older.iter().cloned().chain([own.clone()]));
+        for member in self.all_agents(row.tenant_id, &names, is_online).await? {
             yield_now().await;
             if !own.matches(&member.facts) {
                 continue;
@@ -126,12 +128,18 @@ impl GroupMembership {
     async fn all_agents(
         &self,
         tenant_id: TenantId,
+        names: &FactNames,
         is_online: impl Fn(AgentId) -> bool,
     ) -> Result<Vec<GroupMember>, StoreError> {
-        let agents = self.store.tenant(tenant_id).all_agents(is_online).await?;
+        let agents = self.store.tenant(tenant_id).all_agents(names, is_online).await?;
         let full = agents.into_iter().filter(|(facts, _)| facts.level == AgentLevel::Full);
         Ok(full.map(|(facts, connected_at)| GroupMember { facts, connected_at }).collect())
     }
+}
+
+/// The facts of hosts that targets name.
+fn names_of(targets: impl Iterator<Item = Target>) -> FactNames {
+    targets.flat_map(|target| target.fact_names()).collect()
 }
 
 /// The target of a group. It was validated before it was stored.

@@ -94,6 +94,9 @@ pub(super) struct InboundState {
     pub(super) last_received_at: Instant,
     pub(super) heartbeat_stored_at: Option<Instant>,
     pub(super) manifest_stored_at: Option<Instant>,
+    pub(super) facts_stored_at: Option<Instant>,
+    /// Of the facts that this session reported last.
+    pub(super) facts_digest: Option<[u8; 32]>,
     /// Unknown frame types that were already refused once.
     pub(super) unknown_types: HashSet<String>,
     error_count: u32,
@@ -115,6 +118,8 @@ impl Default for InboundState {
             last_received_at: now,
             heartbeat_stored_at: None,
             manifest_stored_at: None,
+            facts_stored_at: None,
+            facts_digest: None,
             unknown_types: HashSet::new(),
             error_count: 0,
             inventory: Some(Vec::new()),

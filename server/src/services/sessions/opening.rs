@@ -8,7 +8,7 @@ use muster_protocol::identity::Challenge;
 use muster_protocol::limits::{DEFAULT_MAX_EXECUTIONS, MAX_EPOCH, MAX_MAX_EXECUTIONS};
 use muster_protocol::parameter::secret_parameters::CAPABILITY;
 use muster_protocol::release::Version;
-use muster_protocol::{CloseCode, CommandName, PROTOCOL_VERSION, library, package};
+use muster_protocol::{CloseCode, CommandName, PROTOCOL_VERSION, facts, library, package};
 use uuid::Uuid;
 
 use super::live::LiveSession;
@@ -233,6 +233,8 @@ impl Sessions {
             tags_ignored: is_enrolled_now
                 && !registration.tags.is_empty()
                 && !opened.key.trusts_holders,
+            accepts_facts: registration.is_full()
+                && registration.capabilities.iter().any(|name| name == facts::CAPABILITY),
         }));
         transport.feed(&registered).await?;
         transport.flush().await?;

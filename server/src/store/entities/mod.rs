@@ -61,6 +61,8 @@ pub mod commands {
 pub mod fleet {
     pub mod agent;
     pub mod agent_event;
+    pub mod agent_fact;
+    pub mod agent_fact_report;
     pub mod agent_ledger;
     pub mod agent_manifest;
     pub mod telemetry_sample;

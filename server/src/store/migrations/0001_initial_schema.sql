@@ -415,6 +415,27 @@ CREATE TABLE agent_manifests (
     in_force_since bigint NOT NULL
 );
 
+-- Facts that hosts report, a row for each.
+CREATE TABLE agent_facts (
+    agent_id uuid NOT NULL,
+    name text NOT NULL,
+    tenant_id uuid NOT NULL,
+    -- A list of texts.
+    fact_values json NOT NULL,
+    PRIMARY KEY (agent_id, name)
+);
+CREATE INDEX agent_facts_by_name ON agent_facts (tenant_id, name, agent_id);
+
+-- The last report of each host that reports facts.
+CREATE TABLE agent_fact_reports (
+    agent_id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    digest {bytes} NOT NULL,
+    -- A list of errors, JSON.
+    errors text NOT NULL,
+    changed_at bigint NOT NULL
+);
+
 -- Certificates that this server has issued to clients: the last one of each key.
 CREATE TABLE client_certificates (
     id uuid NOT NULL PRIMARY KEY,

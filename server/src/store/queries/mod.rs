@@ -70,6 +70,7 @@ pub mod fleet {
     pub(super) mod adoption;
     pub(super) mod agent_deletion;
     pub(super) mod agents;
+    pub(super) mod facts;
     pub(super) mod host_rules;
     pub(super) mod tag_grants;
     pub(super) mod targets;

@@ -11,8 +11,8 @@ use super::integrations::{OutboxShared, store_events};
 use super::{
     AdvanceRollout, AppendAudit, AppendOutput, BatchOperation, Change, CloseSession, FinishJob,
     IndexHistory, MAX_BATCH, MarkDelivered, OpenSession, Reconcile, RecordAssignmentStates,
-    RecordHeartbeat, RecordManifest, RecordProgress, RecordTaskRuns, Reply, Settle, SubmitCommand,
-    SubmitJob,
+    RecordFacts, RecordHeartbeat, RecordManifest, RecordProgress, RecordTaskRuns, Reply, Settle,
+    SubmitCommand, SubmitJob,
 };
 use crate::metrics::WriterMetrics;
 use crate::store::StoreError;
@@ -184,6 +184,7 @@ operations! {
     changes: Change,
     opens: OpenSession,
     manifests: RecordManifest,
+    facts: RecordFacts,
     reconciliations: Reconcile,
     task_runs: RecordTaskRuns,
     submissions: SubmitCommand,

@@ -50,6 +50,7 @@ pub use self::sessions::open_session::{
 };
 pub use self::sessions::reconcile::{Committed, Disposition, Listed, Reconcile, Reconciled};
 pub use self::sessions::record_assignment_states::RecordAssignmentStates;
+pub use self::sessions::record_facts::RecordFacts;
 pub use self::sessions::record_heartbeat::RecordHeartbeat;
 pub use self::sessions::record_manifest::{ManifestSize, RecordManifest, RecordedManifest};
 pub use self::sessions::record_task_runs::{MAX_SERVICE_STARTS_PER_HOUR, RecordTaskRuns};

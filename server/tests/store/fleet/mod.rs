@@ -2,6 +2,7 @@
 
 mod agent_identity;
 mod deletion;
+mod facts;
 mod manifests;
 pub(crate) mod sessions;
 mod targets;

@@ -1,5 +1,6 @@
 //! Groups that want a version, and how they go on, on both databases.
 
+use muster_server::domain::fleet::target::facts::FactNames;
 use muster_server::domain::ids::{AgentId, CommandId, GroupId, PrincipalId};
 use muster_server::domain::releases::group::{GroupState, UpdateState};
 use muster_server::store::StoreError;
@@ -177,7 +178,8 @@ async fn deleting_an_agent_deletes_its_update(fixture: Fixture) {
     let row = fixture.group("one").await;
     let (gone, stays) = (fixture.agent("one").await.agent_id, fixture.agent("two").await.agent_id);
     let all_agents = async || {
-        let all_agents = tenant.all_agents(|id| id == stays).await.expect("read");
+        let all_agents =
+            tenant.all_agents(&FactNames::new(), |id| id == stays).await.expect("read");
         let shown = all_agents.into_iter().map(|(facts, at)| (facts.id, facts.is_online, at));
         shown.collect::<Vec<_>>()
     };

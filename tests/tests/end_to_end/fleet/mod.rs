@@ -3,6 +3,8 @@
 mod agents;
 mod deregistration;
 mod doctor;
+mod fact_targets;
+mod facts;
 mod host_status;
 mod lifecycle;
 mod targets;

@@ -40,7 +40,7 @@ impl ReconnectingHost {
             "os": "Linux 6.1", "arch": "x86_64",
             "service_manager": if name == "openrc" { "openrc" } else { "systemd" },
             "machine_id": Uuid::new_v4().simple().to_string(), "ledger_id": Uuid::new_v4(),
-            "capabilities": ["ping", "scripts", "execute", "update", "releases"],
+            "capabilities": ["ping", "scripts", "execute", "update", "releases", "facts"],
         });
         let address = fixture.server.address();
         let (agent, registered) = FakeAgent::registered_full(&address, &key, said.clone()).await;
@@ -182,9 +182,17 @@ async fn calendar_holds_back_the_waves_of_its_agents_until_it_is_deleted(fixture
     let mut one = ReconnectingHost::new(&fixture, "one", 16).await;
     let mut two = ReconnectingHost::new(&fixture, "two", 16).await;
     let mut free = ReconnectingHost::new(&fixture, "free", 16).await;
-    for host in [&one, &two] {
+    for host in [&mut one, &mut two] {
         let tags = json!({"tags": ["held"]});
-        fixture.api.patch(&format!("/api/agents/{}", host.id), tags).await.expect(200);
+        let path = format!("/api/agents/{}", host.id);
+        fixture.api.patch(&path, tags).await.expect(200);
+        // The group does not name the fact that the calendar names.
+        host.agent.send(json!({"type": "facts", "facts": {"place": "shop"}})).await;
+        eventually("the facts are known", async || {
+            let known = fixture.api.get(&format!("{path}/facts")).await.expect(200);
+            (known["facts"]["place"] == "shop").then_some(())
+        })
+        .await;
     }
     let held = json!({"name": "held", "target": {"tags": ["held"]}, "wave_size": 1});
     let id = group_for_next_version(&fixture, held).await;
@@ -195,7 +203,8 @@ async fn calendar_holds_back_the_waves_of_its_agents_until_it_is_deleted(fixture
     let now = chrono::Utc::now();
     let entries = json!([{"kind": "freeze", "starts_at": (now - chrono::Duration::minutes(1)).to_rfc3339(),
         "ends_at": (now + chrono::Duration::hours(1)).to_rfc3339()}]);
-    let calendar = json!({"name": "sale", "entries": entries, "target": {"tags": ["held"]}});
+    let calendar = json!({"name": "sale", "entries": entries,
+        "target": {"expression": "tag:held & fact:place=shop"}});
     let calendar = fixture.api.post("/api/calendars", calendar).await.expect(201);
     // The update that was requested continues.
     first.answers(&asked, true).await;

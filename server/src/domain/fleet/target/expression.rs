@@ -5,7 +5,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use super::facts::Facts;
+use super::facts::{FactNames, Facts, HostFacts};
 use super::pattern::Pattern;
 use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::AgentId;
@@ -43,6 +43,11 @@ pub enum Fact {
     Id(AgentId),
     IsOnline(bool),
     Level(AgentLevel),
+    /// The host reports a fact of this name, and one of its values matches; case-insensitive.
+    Host {
+        name: String,
+        value: Pattern,
+    },
 }
 
 impl Expression {
@@ -71,7 +76,17 @@ impl Expression {
             level: AgentLevel::Full,
             tags: tags.to_vec(),
             is_online: false,
+            host: HostFacts::new(),
         })
+    }
+
+    /// Names of the facts that hosts report and that the expression uses.
+    pub fn fact_names(&self) -> FactNames {
+        let name = |fact: &Fact| match fact {
+            Fact::Host { name, .. } => Some(name.clone()),
+            _ => None,
+        };
+        self.facts().into_iter().filter_map(name).collect()
     }
 
     /// True if the expression uses anything other than ids and tags.
@@ -191,6 +206,10 @@ impl Fact {
             Self::Id(id) => facts.id == *id,
             Self::IsOnline(is_online) => facts.is_online == *is_online,
             Self::Level(level) => facts.level == *level,
+            Self::Host { name, value } => facts
+                .host
+                .get(name)
+                .is_some_and(|found| found.iter().any(|text| value.matches_in_any_case(text))),
         }
     }
 }
@@ -215,6 +234,7 @@ impl fmt::Display for Fact {
             Self::IsOnline(false) => f.write_str("status:offline"),
             Self::Level(AgentLevel::Full) => f.write_str("level:full"),
             Self::Level(AgentLevel::Basic) => f.write_str("level:basic"),
+            Self::Host { name, value } => write!(f, "fact:{name}={value}"),
         }
     }
 }

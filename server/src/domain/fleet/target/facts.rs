@@ -1,7 +1,14 @@
 //! Facts about an agent that targets can match.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::AgentId;
+
+/// Names of facts that hosts report, as targets use them.
+pub type FactNames = BTreeSet<String>;
+/// Facts that a host reports, by name. A fact can have several values.
+pub type HostFacts = BTreeMap<String, Vec<String>>;
 
 /// Facts about one agent.
 ///
@@ -21,6 +28,8 @@ pub struct Facts {
     pub tags: Vec<String>,
     /// Connected when the target was resolved.
     pub is_online: bool,
+    /// What the host reports beside that: at least the facts that the target names.
+    pub host: HostFacts,
 }
 
 /// A family of operating systems, and the words that identify it.

@@ -4,6 +4,7 @@
 //! disjunction = conjunction { ("|" | "or") conjunction }
 //! conjunction = term { ("&" | "and") term }
 //! term        = ("!" | "not") term | "(" disjunction ")" | "all" | fact ":" value
+//!             | "fact" ":" name ("=" | "!=") value
 //! value       = bare characters | '"' characters, with \ before \ " * ? '"'
 //! ```
 //!
@@ -12,6 +13,7 @@
 
 use std::str::FromStr;
 
+use muster_protocol::facts::{is_fact_name, is_fact_name_char};
 use winnow::combinator::{alt, opt, separated};
 use winnow::error::{ErrMode, ModalResult, ParserError};
 use winnow::prelude::*;
@@ -21,7 +23,8 @@ use winnow::token::{any, one_of, take_while};
 use super::expression::{Expression, Fact};
 use super::pattern::{Pattern, PatternPiece, is_bare};
 use super::syntax::{
-    ExpressionError, FACTS, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, SyntaxProblem, cut, shown,
+    ExpressionError, FACTS, HOST_FACT, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH,
+    MAX_EXPRESSION_FACTS, SyntaxProblem, cut, shown,
 };
 
 type Input<'a> = LocatingSlice<&'a str>;
@@ -78,12 +81,16 @@ fn whole(input: &mut Input<'_>) -> Parsed<Expression> {
     if input.is_empty() {
         return refuse(input.current_token_start(), SyntaxProblem::Empty);
     }
+    let start = input.current_token_start();
     let expression = disjunction(input, 0)?;
     if input.starts_with(')') {
         return refuse(input.current_token_start(), SyntaxProblem::StrayBracket);
     }
     if !input.is_empty() {
         return refuse_leftover(input);
+    }
+    if expression.fact_names().len() > MAX_EXPRESSION_FACTS {
+        return refuse(start, SyntaxProblem::TooManyFacts);
     }
     Ok(expression)
 }
@@ -133,6 +140,10 @@ fn term(input: &mut Input<'_>, depth: usize) -> Parsed<Expression> {
 }
 
 fn bare_word(input: &mut Input<'_>, start: usize, word: &str) -> Parsed<Expression> {
+    if word.eq_ignore_ascii_case(HOST_FACT) {
+        let found = shown(input);
+        return refuse(input.current_token_start(), SyntaxProblem::NoFactName { found });
+    }
     if let Some(fact) = known_fact(word) {
         return refuse(
             input.current_token_start(),
@@ -169,8 +180,12 @@ fn fact(input: &mut Input<'_>, start: usize, word: &str) -> Parsed<Expression> {
         return refuse(start, SyntaxProblem::UnknownFact { word: cut(word) });
     };
     ':'.void().parse_next(input)?;
+    if name == HOST_FACT {
+        return host_fact(input);
+    }
     let at = input.current_token_start();
-    let value = value(input, name)?;
+    let none = |found| SyntaxProblem::NoValue { fact: name, found };
+    let value = value(input, none)?;
     let wrong = |expected| {
         let found = cut(&value.to_string());
         ParseFault { at, problem: SyntaxProblem::WrongValue { fact: name, expected, found } }
@@ -179,14 +194,31 @@ fn fact(input: &mut Input<'_>, start: usize, word: &str) -> Parsed<Expression> {
     Ok(Expression::Fact(fact))
 }
 
-fn value(input: &mut Input<'_>, fact: &'static str) -> Parsed<Pattern> {
+/// The rest of `fact:NAME=VALUE`, or of `fact:NAME!=VALUE`, which is its negation.
+fn host_fact(input: &mut Input<'_>) -> Parsed<Expression> {
+    let at = input.current_token_start();
+    let name = take_while(0.., is_fact_name_char).parse_next(input)?;
+    if !is_fact_name(name) {
+        let found = if name.is_empty() { shown(input) } else { cut(name) };
+        return refuse(at, SyntaxProblem::NoFactName { found });
+    }
+    let Some(comparison) = opt(alt(("!=", "="))).parse_next(input)? else {
+        let problem = SyntaxProblem::NoComparison { name: cut(name), found: shown(input) };
+        return refuse(input.current_token_start(), problem);
+    };
+    let value = value(input, |found| SyntaxProblem::NoFactValue { name: cut(name), found })?;
+    let fact = Expression::Fact(Fact::Host { name: name.to_owned(), value });
+    Ok(if comparison == "=" { fact } else { Expression::Not(Box::new(fact)) })
+}
+
+fn value(input: &mut Input<'_>, none: impl FnOnce(String) -> SyntaxProblem) -> Parsed<Pattern> {
     let start = input.current_token_start();
     if opt('"').parse_next(input)?.is_some() {
         return quoted(input, start);
     }
     match opt(take_while(1.., is_part_of_value)).parse_next(input)? {
         Some(text) => Ok(Pattern(text.chars().map(piece).collect())),
-        None => refuse(start, SyntaxProblem::NoValue { fact, found: shown(input) }),
+        None => refuse(start, none(shown(input))),
     }
 }
 

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use self::expression::Expression;
-use self::facts::Facts;
+use self::facts::{FactNames, Facts, HostFacts};
 use self::syntax::ExpressionError;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::ids::AgentId;
@@ -79,7 +79,7 @@ pub enum TargetError {
 /// The agents that a target matches, among those that were tested.
 #[derive(Debug, Clone)]
 pub struct Chosen {
-    /// In the order in which they were tested.
+    /// In the order in which they were tested, without what their hosts report: only the test needs it.
     pub agents: Vec<Facts>,
     /// Ids in the target that no tested agent has.
     pub unknown_ids: BTreeSet<AgentId>,
@@ -120,6 +120,14 @@ impl Target {
         }
     }
 
+    /// Names of the facts that hosts report and that the target uses.
+    pub fn fact_names(&self) -> FactNames {
+        match self {
+            Self::Ids(_) | Self::Tags(_) => FactNames::new(),
+            Self::Expression(expression) => expression.fact_names(),
+        }
+    }
+
     /// True if the target matches the agent.
     pub fn matches(&self, facts: &Facts) -> bool {
         match self {
@@ -149,7 +157,7 @@ impl Chosen {
     pub fn consider(&mut self, target: &Target, facts: Facts) {
         self.unknown_ids.remove(&facts.id);
         if target.matches(&facts) {
-            self.agents.push(facts);
+            self.agents.push(Facts { host: HostFacts::new(), ..facts });
         }
     }
 }

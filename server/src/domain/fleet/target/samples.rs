@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::expression::{Expression, Fact};
-use super::facts::Facts;
+use super::facts::{Facts, HostFacts};
 use super::pattern::{Pattern, PatternPiece};
 use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::AgentId;
@@ -22,14 +22,18 @@ pub fn facts(name: &str) -> Facts {
         level: AgentLevel::Full,
         tags: Vec::new(),
         is_online: true,
+        host: HostFacts::new(),
     }
 }
 
 pub fn any_facts() -> impl Strategy<Value = Facts> {
     let text = || "[ab]{0,3}";
     let tags = prop::collection::vec("[ab]{1,2}", 0..3);
-    (0..3_u128, text(), text(), "(linux|darwin)? ?[ab]{0,2}", tags, any::<bool>(), level())
-        .prop_map(|(id, name, hostname, os, tags, is_online, level)| Facts {
+    let values = prop::collection::vec(text(), 1..3);
+    let host = prop::collection::btree_map("[xy]", values, 0..3);
+    let os = "(linux|darwin)? ?[ab]{0,2}";
+    (0..3_u128, text(), text(), os, tags, any::<bool>(), level(), host).prop_map(
+        |(id, name, hostname, os, tags, is_online, level, host)| Facts {
             id: AgentId(Uuid::from_u128(id)),
             arch: name.clone(),
             service_manager: String::new(),
@@ -40,7 +44,9 @@ pub fn any_facts() -> impl Strategy<Value = Facts> {
             level,
             tags,
             is_online,
-        })
+            host,
+        },
+    )
 }
 
 /// Expressions with values made of `piece`.
@@ -66,7 +72,8 @@ fn any_fact(pattern: BoxedStrategy<Pattern>) -> impl Strategy<Value = Fact> {
         pattern.clone().prop_map(Fact::Hostname),
         pattern.clone().prop_map(Fact::Os),
         pattern.clone().prop_map(Fact::Arch),
-        pattern.prop_map(Fact::Version),
+        pattern.clone().prop_map(Fact::Version),
+        ("[xy]", pattern).prop_map(|(name, value)| Fact::Host { name, value }),
         (0..3_u128).prop_map(|id| Fact::Id(AgentId(Uuid::from_u128(id)))),
         any::<bool>().prop_map(Fact::IsOnline),
         level().prop_map(Fact::Level),

@@ -7,9 +7,14 @@ pub const MAX_EXPRESSION_BYTES: usize = 4096;
 /// Deepest nesting of brackets and `!`.
 pub const MAX_EXPRESSION_DEPTH: usize = 64;
 
+/// Most facts of hosts that an expression may name: each is read for every agent.
+pub const MAX_EXPRESSION_FACTS: usize = 16;
+
+/// What an expression says before a name of a fact that hosts report.
+pub const HOST_FACT: &str = "fact";
 /// The known facts.
-pub const FACTS: [&str; 9] =
-    ["tag", "name", "hostname", "os", "arch", "version", "id", "status", "level"];
+pub const FACTS: [&str; 10] =
+    ["tag", "name", "hostname", "os", "arch", "version", "id", "status", "level", HOST_FACT];
 
 /// How similar an unknown word must be to a known one to be suggested.
 const LIKENESS: f64 = 0.8;
@@ -45,6 +50,14 @@ pub enum SyntaxProblem {
     NoValue { fact: &'static str, found: String },
     #[error("`{fact}` must be {expected}, not {found}")]
     WrongValue { fact: &'static str, expected: &'static str, found: String },
+    #[error("expected a name after `fact:`, as in fact:distribution=debian, not {found}")]
+    NoFactName { found: String },
+    #[error("expected `=` or `!=` and a value after `fact:{name}`, not {found}")]
+    NoComparison { name: String, found: String },
+    #[error("expected a value after `fact:{name}=`, in \"…\" if it contains spaces, not {found}")]
+    NoFactValue { name: String, found: String },
+    #[error("the expression names more than {MAX_EXPRESSION_FACTS} facts of hosts; use fewer")]
+    TooManyFacts,
     #[error("expected `&` or `|` before {found}")]
     NoOperator { found: String },
     #[error("a value that contains `{found}` needs quotes, as in name:\"my host\"")]

@@ -54,6 +54,47 @@ fn expressions_match_the_agents_that_they_describe() {
 }
 
 #[test]
+fn facts_of_hosts_are_compared_by_name_and_any_of_their_values_matches() {
+    let host = |pairs: &[(&str, &[&str])]| {
+        let values = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        pairs.iter().map(|(name, texts)| ((*name).to_owned(), values(texts))).collect()
+    };
+    let debian = Facts {
+        host: host(&[
+            ("distribution", &["debian"]),
+            ("addresses.eth0", &["10.0.0.5", "2001:db8::5"]),
+            ("disks./var/lib.type", &["ext4"]),
+            ("rack", &["A 7"]),
+        ]),
+        ..facts("web-1")
+    };
+    for (text, is_meant) in [
+        ("fact:distribution=debian", true),
+        ("FACT:distribution=DEB*", true),
+        ("fact:Distribution=debian", false),
+        ("fact:distribution!=debian", false),
+        ("fact:distribution!=ubuntu", true),
+        ("fact:missing!=x", true),
+        ("!fact:missing=*", true),
+        ("fact:distribution=*", true),
+        ("fact:addresses.eth0=2001:db8::?", true),
+        ("fact:addresses.eth0=10.0.0.*&!fact:addresses.eth0=192.*", true),
+        ("fact:disks./var/lib.type=ext4", true),
+        ("fact:rack=\"a 7\" | fact:rack=b", true),
+        ("fact:rack=a", false),
+    ] {
+        assert_eq!(read(text).matches(&debian), is_meant, "{text}");
+        assert!(Target::Expression(read(text)).needs_facts(), "{text}");
+        assert_eq!(read(&read(text).to_string()), read(text));
+    }
+    let names = read("fact:b=1 & (!fact:a=2 | fact:b!=3) & tag:x").fact_names();
+    assert_eq!(names, ["a".to_owned(), "b".to_owned()].into());
+    // Limits and rules see an agent that reported nothing: a host can't move itself into them.
+    let limit = read("fact:distribution=debian");
+    assert!(!limit.matches_tags(debian.id, &debian.tags));
+}
+
+#[test]
 fn errors_have_a_column_and_say_what_was_expected() {
     for (text, message) in [
         ("", "column 1: the expression is empty; use `all` for every agent"),
@@ -61,13 +102,38 @@ fn errors_have_a_column_and_say_what_was_expected() {
         (
             "tag:web & ostype:linux",
             "column 11: unknown fact `ostype` (did you mean `os`?); use tag, name, hostname, \
-             os, arch, version, id, status or level",
+             os, arch, version, id, status, level or fact",
         ),
         (
             "zone:eu",
             "column 1: unknown fact `zone`; use tag, name, hostname, os, arch, version, id, \
-             status or level",
+             status, level or fact",
         ),
+        (
+            "fact:",
+            "column 6: expected a name after `fact:`, as in fact:distribution=debian, not the end",
+        ),
+        (
+            "fact & all",
+            "column 5: expected a name after `fact:`, as in fact:distribution=debian, not `&`",
+        ),
+        (
+            "fact:.x=1",
+            "column 6: expected a name after `fact:`, as in fact:distribution=debian, not .x",
+        ),
+        (
+            "tag:a & fact:role",
+            "column 18: expected `=` or `!=` and a value after `fact:role`, not the end",
+        ),
+        (
+            "fact:role:db",
+            "column 10: expected `=` or `!=` and a value after `fact:role`, not `:db`",
+        ),
+        (
+            "fact:role= db",
+            "column 11: expected a value after `fact:role=`, in \"…\" if it contains spaces, not `db`",
+        ),
+        ("fact:a=\"b", "column 8: this quote is not closed; expected `\"` at the end"),
         ("tag:web &", "column 10: expected a condition such as tag:web, not the end"),
         ("tag:web && tag:db", "column 10: expected a condition such as tag:web, not `&`"),
         ("| tag:web", "column 1: expected a condition such as tag:web, not `|`"),
@@ -109,6 +175,12 @@ fn size_and_depth_are_bounded() {
     let longer = format!("{longest}x").parse::<Expression>().expect_err("too long");
     assert_eq!((longer.column, longer.problem), (4097, syntax::SyntaxProblem::TooLong));
 
+    let facts =
+        |count: usize| (0..count).map(|n| format!("fact:f{n}=1")).collect::<Vec<_>>().join(" | ");
+    read(&facts(syntax::MAX_EXPRESSION_FACTS));
+    let many = facts(syntax::MAX_EXPRESSION_FACTS + 1).parse::<Expression>();
+    assert_eq!(many.expect_err("many").problem, syntax::SyntaxProblem::TooManyFacts);
+
     let nested = |depth| format!("{}all{}", "(".repeat(depth), ")".repeat(depth));
     read(&nested(syntax::MAX_EXPRESSION_DEPTH));
     for deep in [nested(65), "!".repeat(65) + "all", "not ".repeat(1000) + "all"] {
@@ -125,6 +197,8 @@ fn only_ids_and_tags_need_no_facts() {
         ("all", false),
         ("tag:web & !(tag:db | name:x)", true),
         ("status:online", true),
+        ("fact:role=db", true),
+        ("tag:web & !fact:role=db", true),
         ("level:full", true),
     ] {
         assert_eq!(Target::Expression(read(text)).needs_facts(), needs_facts, "{text}");
@@ -216,7 +290,10 @@ proptest! {
     }
 }
 
-const WORDS: [&str; 24] = [
+const WORDS: [&str; 27] = [
+    "fact:",
+    "a=",
+    "!=",
     "tag:",
     "name:",
     "id:",

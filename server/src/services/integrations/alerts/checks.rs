@@ -236,8 +236,11 @@ impl Alerts {
         now: Timestamp,
     ) -> Result<TenantSnapshot> {
         let tenant = self.store.tenant(tenant_id);
-        let agents = tenant.alert_agents().await?;
         let holds = self.guard.alert_holds(tenant_id, now).await?;
+        let targets = rules.iter().filter_map(|(target, _)| target.as_ref().ok());
+        let targets = targets.chain(holds.iter().flatten());
+        let names = targets.flat_map(Target::fact_names).collect();
+        let agents = tenant.alert_agents(&names).await?;
         let mut snapshot = TenantSnapshot {
             at: now,
             agents,

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Webhooks;
 use crate::adapters::webhook_client::WebhookMessage;
-use crate::domain::fleet::target::facts::Facts;
+use crate::domain::fleet::target::facts::{FactNames, Facts};
 use crate::domain::fleet::target::{Target, TargetSpec};
 use crate::domain::ids::{AgentId, TenantId, WebhookDeliveryId};
 use crate::domain::integrations::event_type::EventType;
@@ -170,14 +170,18 @@ impl Webhooks {
             }
             (None, None) => return Ok(true),
         };
-        let found = self.facts(row.tenant_id, agents).await?;
+        let found = self.facts(row.tenant_id, agents, &target.fact_names()).await?;
         Ok(found.iter().any(|facts| target.matches(facts)))
     }
 
-    async fn facts(&self, tenant_id: TenantId, agents: Vec<AgentId>) -> Result<Vec<Facts>> {
-        let ids = Target::Ids(agents.into_iter().collect());
+    async fn facts(
+        &self,
+        tenant_id: TenantId,
+        agents: Vec<AgentId>,
+        names: &FactNames,
+    ) -> Result<Vec<Facts>> {
         let is_online = |id| self.hub.is_connected(id);
-        Ok(self.store.tenant(tenant_id).resolve(&ids, is_online).await?.agents)
+        Ok(self.store.tenant(tenant_id).known_agents(agents, names, is_online).await?)
     }
 
     /// What was known at the event, with the agent or the job as it is now.
@@ -185,7 +189,7 @@ impl Webhooks {
         let stored = row.data.as_deref().and_then(|data| serde_json::from_str(data).ok());
         let mut data: Value = stored.unwrap_or_else(|| json!({}));
         if let Some(id) = agent_of(row) {
-            let facts = self.facts(row.tenant_id, vec![id]).await?.pop();
+            let facts = self.facts(row.tenant_id, vec![id], &FactNames::new()).await?.pop();
             data["agent"] = match facts {
                 Some(facts) => json!({"id": id, "name": facts.name, "hostname": facts.hostname,
                     "os": facts.os, "version": facts.version, "tags": facts.tags}),
@@ -226,7 +230,7 @@ impl Webhooks {
         for next in follow.into_iter().take_while(|next| next.event == row.event) {
             if self.is_wanted(integration, &next).await? {
                 let ids = agent_of(&next).into_iter().collect();
-                let facts = self.facts(row.tenant_id, ids).await?.pop();
+                let facts = self.facts(row.tenant_id, ids, &FactNames::new()).await?.pop();
                 names.push(facts.map_or_else(|| "a deleted agent".to_owned(), |facts| facts.name));
             }
             merged.push(next.id);

@@ -126,8 +126,12 @@ impl Assignments {
     ) -> Result<Vec<AgentId>> {
         let target = target.map(Target::try_from).transpose()?;
         let tenant = self.store.tenant(row.tenant_id);
-        let chosen = tenant.resolve(&target_of(row)?, |id| self.hub.is_connected(id)).await?;
-        let is_meant = |facts: &&_| target.as_ref().is_none_or(|target| target.matches(facts));
-        Ok(chosen.agents.iter().filter(is_meant).map(|facts| facts.id).collect())
+        let is_online = |id| self.hub.is_connected(id);
+        let chosen = tenant.resolve(&target_of(row)?, is_online).await?;
+        let ids: Vec<AgentId> = chosen.agents.iter().map(|facts| facts.id).collect();
+        let Some(target) = target else { return Ok(ids) };
+        // The chosen agents are known without the facts that this target names.
+        let known = tenant.known_agents(ids, &target.fact_names(), is_online).await?;
+        Ok(known.iter().filter(|facts| target.matches(facts)).map(|facts| facts.id).collect())
     }
 }

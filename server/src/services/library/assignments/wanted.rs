@@ -26,7 +26,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Whose assignments are sent.
 #[derive(Debug)]
 pub enum Recipients {
-    /// Agents that have just connected.
+    /// Agents that have just connected, or whose hosts report other facts.
     Connected(Vec<AgentId>),
     /// All whose assignments may have changed.
     All,
@@ -86,9 +86,11 @@ impl Assignments {
         let known: HashMap<AgentId, Facts> = match wanted.is_empty() {
             true => HashMap::new(),
             false => {
-                let ids = Target::Ids(sessions.iter().map(|session| session.agent_id).collect());
-                let chosen = tenant.resolve(&ids, |id| self.hub.is_connected(id)).await?;
-                chosen.agents.into_iter().map(|facts| (facts.id, facts)).collect()
+                let names = wanted.iter().flat_map(|(target, _)| target.fact_names()).collect();
+                let ids = sessions.iter().map(|session| session.agent_id);
+                let is_online = |id| self.hub.is_connected(id);
+                let known = tenant.known_agents(ids, &names, is_online).await?;
+                known.into_iter().map(|facts| (facts.id, facts)).collect()
             }
         };
         let controls = match wanted.iter().any(|(_, wanted)| is_service(wanted)) {

@@ -1,6 +1,7 @@
 //! Handles frames from an agent.
 
 mod assignments;
+mod facts;
 mod host;
 
 use bytes::Bytes;
@@ -111,6 +112,7 @@ impl LiveSession {
                 let policy = host::ReportedPolicy { allow: policy, forbidden_commands };
                 self.manifest(manifest, error, policy).await
             }
+            Ok(AgentFrame::Facts(report)) => self.facts(report).await,
             Ok(AgentFrame::Inventory { items }) => self.inventory(&items),
             Ok(AgentFrame::InventoryEnd) => self.inventory_end().await,
             Ok(AgentFrame::Deregister) => self.deregister(transport).await,

@@ -15,7 +15,9 @@ use crate::store::command_completion::end_of;
 use crate::store::entities::access::{audit_entry, tenant};
 use crate::store::entities::certificates::client_certificate;
 use crate::store::entities::commands::command;
-use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
+use crate::store::entities::fleet::{
+    agent, agent_event, agent_fact, agent_fact_report, agent_manifest,
+};
 use crate::store::entities::library::{assignment_state, service_control};
 use crate::store::entities::releases::agent_update;
 use crate::store::entities::schedules::trigger_state;
@@ -61,6 +63,7 @@ impl TenantScope {
                     }
                     agent_update::Entity::delete_by_id(id).exec(transaction).await?;
                     delete_manifest(transaction, id).await?;
+                    delete_facts(transaction, id).await?;
                     delete_trigger_states(transaction, id).await?;
                     delete_assignment_states(transaction, id).await?;
                     delete_certificates(transaction, id).await?;
@@ -113,6 +116,19 @@ async fn delete_manifest(
         .exec(transaction)
         .await?;
     agent_manifest::Entity::delete_by_id(agent_id).exec(transaction).await?;
+    Ok(())
+}
+
+/// Deletes the facts of a deleted agent.
+async fn delete_facts(
+    transaction: &DatabaseTransaction,
+    agent_id: AgentId,
+) -> Result<(), StoreError> {
+    agent_fact::Entity::delete_many()
+        .filter(agent_fact::Column::AgentId.eq(agent_id))
+        .exec(transaction)
+        .await?;
+    agent_fact_report::Entity::delete_by_id(agent_id).exec(transaction).await?;
     Ok(())
 }
 

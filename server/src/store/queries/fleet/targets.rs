@@ -1,11 +1,13 @@
 //! Resolves targets to agents.
 
+use std::collections::BTreeSet;
+
 use sea_orm::{ColumnTrait as _, DerivePartialModel, EntityTrait as _, QueryFilter as _};
 use sea_orm::{QueryOrder as _, Select};
 use tokio::task::yield_now;
 
 use crate::domain::fleet::agent::AgentLevel;
-use crate::domain::fleet::target::facts::Facts;
+use crate::domain::fleet::target::facts::{FactNames, Facts, HostFacts};
 use crate::domain::fleet::target::{Chosen, Target};
 use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
@@ -38,15 +40,37 @@ struct KnownAgent {
 
 impl TenantScope {
     /// Every agent, oldest first, and when its current or last session started. `is_online` as in
-    /// [`resolve`](Self::resolve).
+    /// [`resolve`](Self::resolve). `names`: the facts that the targets name for which this is.
     pub async fn all_agents(
         &self,
+        names: &FactNames,
         is_online: impl Fn(AgentId) -> bool,
     ) -> Result<Vec<(Facts, Timestamp)>, StoreError> {
         let rows = self.all_known().await?;
+        let mut host = self.host_facts(names, None).await?;
         let known = |row: KnownAgent| {
             let connected_at = row.connected_at;
-            (row.into_facts(&is_online), connected_at)
+            let host = host.remove(&row.id).unwrap_or_default();
+            (row.into_facts(&is_online, host), connected_at)
+        };
+        Ok(rows.into_iter().map(known).collect())
+    }
+
+    /// These agents, oldest first, to compare them with targets. Other parameters as in
+    /// [`all_agents`](Self::all_agents).
+    pub async fn known_agents(
+        &self,
+        ids: impl IntoIterator<Item = AgentId>,
+        names: &FactNames,
+        is_online: impl Fn(AgentId) -> bool,
+    ) -> Result<Vec<Facts>, StoreError> {
+        let ids: BTreeSet<AgentId> = ids.into_iter().collect();
+        let ids: Vec<AgentId> = ids.into_iter().collect();
+        let mut host = self.host_facts(names, Some(&ids)).await?;
+        let rows = self.known_by_id(ids).await?;
+        let known = |row: KnownAgent| {
+            let host = host.remove(&row.id).unwrap_or_default();
+            row.into_facts(&is_online, host)
         };
         Ok(rows.into_iter().map(known).collect())
     }
@@ -62,14 +86,25 @@ impl TenantScope {
             Target::Ids(ids) => self.known_by_id(ids.iter().copied().collect()).await?,
             Target::Tags(_) | Target::Expression(_) => self.all_known().await?,
         };
+        let names = target.fact_names();
         let mut chosen = Chosen::by(target);
-        for (index, row) in rows.into_iter().enumerate() {
-            if index % CONSIDERED_AT_ONCE == 0 {
-                yield_now().await;
+        let mut rows = rows.into_iter();
+        // The facts of some agents at a time: those of all can be large.
+        loop {
+            let some: Vec<KnownAgent> = rows.by_ref().take(IDS_AT_ONCE).collect();
+            if some.is_empty() {
+                return Ok(chosen);
             }
-            chosen.consider(target, row.into_facts(&is_online));
+            let ids: Vec<AgentId> = some.iter().map(|row| row.id).collect();
+            let mut host = self.host_facts(&names, Some(&ids)).await?;
+            for (index, row) in some.into_iter().enumerate() {
+                if index % CONSIDERED_AT_ONCE == 0 {
+                    yield_now().await;
+                }
+                let host = host.remove(&row.id).unwrap_or_default();
+                chosen.consider(target, row.into_facts(&is_online, host));
+            }
         }
-        Ok(chosen)
     }
 
     async fn all_known(&self) -> Result<Vec<KnownAgent>, StoreError> {
@@ -94,7 +129,7 @@ impl TenantScope {
 }
 
 impl KnownAgent {
-    fn into_facts(self, is_online: impl Fn(AgentId) -> bool) -> Facts {
+    fn into_facts(self, is_online: impl Fn(AgentId) -> bool, host: HostFacts) -> Facts {
         Facts {
             is_online: is_online(self.id),
             id: self.id,
@@ -106,6 +141,7 @@ impl KnownAgent {
             version: self.version,
             level: self.level,
             tags: self.tags.0,
+            host,
         }
     }
 }

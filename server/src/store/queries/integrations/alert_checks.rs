@@ -11,7 +11,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::domain::fleet::records::TelemetryRecord;
-use crate::domain::fleet::target::facts::Facts;
+use crate::domain::fleet::target::facts::{FactNames, Facts};
 use crate::domain::ids::{AgentId, AlertId, AlertRuleId, TenantId};
 use crate::domain::integrations::alert::{AlertEndReason, AlertMetric};
 use crate::domain::time::Timestamp;
@@ -141,7 +141,8 @@ impl TenantScope {
     }
 
     /// All agents, with whether they are online as the database knows it: other servers have sessions too.
-    pub async fn alert_agents(&self) -> Result<Vec<Facts>, StoreError> {
+    /// `names`: the facts that the targets of the rules name.
+    pub async fn alert_agents(&self, names: &FactNames) -> Result<Vec<Facts>, StoreError> {
         let online: Vec<AgentId> = agent::Entity::find()
             .select_only()
             .column(agent::Column::Id)
@@ -152,7 +153,7 @@ impl TenantScope {
             .all(&self.reader)
             .await?;
         let online: HashSet<AgentId> = online.into_iter().collect();
-        let agents = self.all_agents(|id| online.contains(&id)).await?;
+        let agents = self.all_agents(names, |id| online.contains(&id)).await?;
         Ok(agents.into_iter().map(|(facts, _)| facts).collect())
     }
 

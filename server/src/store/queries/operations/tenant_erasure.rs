@@ -20,7 +20,8 @@ use crate::store::entities::access::{
 };
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::{
-    agent, agent_event, agent_ledger, agent_manifest, telemetry_sample,
+    agent, agent_event, agent_fact, agent_fact_report, agent_ledger, agent_manifest,
+    telemetry_sample,
 };
 use crate::store::queries::SystemScope;
 
@@ -194,6 +195,14 @@ async fn erase_agents(transaction: &DatabaseTransaction, id: TenantId) -> Result
         .await?;
     agent_manifest::Entity::delete_many()
         .filter(agent_manifest::Column::AgentId.is_in(of()))
+        .exec(transaction)
+        .await?;
+    agent_fact::Entity::delete_many()
+        .filter(agent_fact::Column::AgentId.is_in(of()))
+        .exec(transaction)
+        .await?;
+    agent_fact_report::Entity::delete_many()
+        .filter(agent_fact_report::Column::AgentId.is_in(of()))
         .exec(transaction)
         .await?;
     telemetry_sample::Entity::delete_many()

@@ -77,7 +77,9 @@ pub const TABLES: [&str; 33] = [
 ];
 
 /// Tables of a tenant that are not exported, and why.
-pub const NOT_EXPORTED_TABLES: [(&str, &str); 14] = [
+pub const NOT_EXPORTED_TABLES: [(&str, &str); 16] = [
+    ("agent_fact_reports", "what hosts report again when they connect"),
+    ("agent_facts", "what hosts report again when they connect"),
     ("alert_states", "what checks of alert rules have measured since minutes"),
     ("api_key_secrets", "hashes of secrets"),
     ("assignment_states", "what hosts report again when they connect"),

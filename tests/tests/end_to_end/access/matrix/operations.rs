@@ -197,6 +197,8 @@ pub fn operations() -> Vec<Operation> {
         get("/api/agents/{id}/metrics", AGENTS_READ, NotFound),
         post("/api/agents/{id}/ping", RUN, NotFound, json!({"wait_ms": 1})),
         get("/api/agents/{id}/scripts", AGENTS_READ, NotFound),
+        get("/api/agents/{id}/facts", AGENTS_READ, NotFound),
+        get("/api/facts", AGENTS_READ, Hidden),
         get("/api/agents/resolve", AGENTS_READ, NotFound).query("?name=one"),
         get("/api/agents/keys", AGENT_KEYS_READ, Hidden),
         post("/api/agents/keys", AGENT_KEYS_WRITE, Unrelated, json!({"name": "new"})),

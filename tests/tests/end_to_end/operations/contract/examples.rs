@@ -11,9 +11,9 @@ use muster_protocol::library::{STATEMENT_FORMAT, ScriptSignature, SignedScript};
 use muster_protocol::package::SignedPackage;
 use muster_protocol::release::Platform;
 use muster_tests::{
-    AgentOptions, Authenticator, Database, FakeAgent, Fixture, IdentityProvider, JsonFields as _,
-    Publisher, Reaction, Script, TestDir, WebhookSink, eventually, file, key_pair_of, repository,
-    tar_zst, totp_code,
+    Agent, AgentOptions, Authenticator, Database, FakeAgent, Fixture, IdentityProvider,
+    JsonFields as _, Publisher, Reaction, Script, TestDir, WebhookSink, eventually,
+    eventually_shown, file, key_pair_of, repository, tar_zst, totp_code,
 };
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -125,6 +125,7 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
     let scripts = [Script::new("deploy", "echo deployed; exit 3")];
     let (mut agent, id) = fixture.agent(AgentOptions::with_scripts(scripts)).await;
 
+    report_facts(&fixture, &agent, &id).await;
     keys(&mut run).await;
     agents(&mut run, &id).await;
     jobs(&mut run, &id).await;
@@ -226,6 +227,35 @@ async fn adoption(run: &mut Recorder<'_>) {
     run.fixture.api.delete(&format!("/api/agents/{id}")).await.expect(204);
 }
 
+/// Facts that say nothing about the machine of the tests.
+async fn report_facts(fixture: &Fixture, agent: &Agent, id: &str) {
+    let built_in = [
+        "addresses",
+        "architecture",
+        "boot_time",
+        "container",
+        "cpus",
+        "disks",
+        "distribution",
+        "distribution_like",
+        "distribution_version",
+        "kernel",
+        "memory_bytes",
+        "service_manager",
+        "virtualization",
+    ];
+    let file = json!({"role": "web", "app": {"version": "1.2", "ports": [80, 443]}});
+    std::fs::write(agent.state_dir().join("facts.d/app.json"), file.to_string()).expect("written");
+    agent.write_policy(&json!({"withheld_facts": built_in}).to_string());
+    let path = format!("/api/agents/{id}/facts");
+    let expected = json!({"role": "web", "app.version": "1.2", "app.ports": ["80", "443"]});
+    eventually_shown("the facts are reported", async || {
+        let known = fixture.api.get(&path).await.expect(200);
+        if known["facts"] == expected { Ok(()) } else { Err(known) }
+    })
+    .await;
+}
+
 async fn agents(run: &mut Recorder<'_>, id: &str) {
     let path = format!("/api/agents/{{id={id}}}");
     let change = json!({"name": "web-1", "tags": ["web", "stage:production"]});
@@ -234,7 +264,8 @@ async fn agents(run: &mut Recorder<'_>, id: &str) {
     run.get("/api/agents/connected?name=web-1&wait_ms=1000").await;
     run.get("/api/agents/resolve?name=web-1").await;
     run.get(&path).await;
-    for part in ["scripts", "metrics", "events"] {
+    run.get("/api/facts").await;
+    for part in ["scripts", "facts", "metrics", "events"] {
         run.get(&format!("{path}/{part}")).await;
     }
     run.post(&format!("{path}/ping"), json!({"wait_ms": 5_000})).await;
