@@ -186,6 +186,42 @@ test('what a host says is shown as text', async ({ page }) => {
   expect(await page.evaluate(() => document.querySelectorAll('main b, main img').length)).toBe(0);
 });
 
+test('facts that a host reports are shown as text, follow its files, and choose agents and columns of the fleet', async ({ page }) => {
+  await page.goto('/fleet');
+  await page.getByRole('link', { name: 'shop-1' }).click();
+  const facts = page.getByRole('region', { name: 'Reported by the host' });
+  await expect(facts.getByText('kernel', { exact: true })).toBeVisible();
+  await expect(facts).toContainText('80, 443');
+  // The server has removed what is invisible, and the page makes no elements of the rest.
+  await expect(facts).toContainText('<img src=x onerror=alert(1)> evil[31m');
+  await expect(facts).toContainText('`<b>bold</b>`: a name must have');
+  await expect(facts.locator('img, b')).toHaveCount(0);
+
+  await page.goto('/fleet');
+  const search = page.getByRole('searchbox');
+  await search.fill('fact:ro');
+  await expect(page.getByRole('button', { name: 'role Tab' })).toBeVisible();
+  await search.press('Tab');
+  await expect(search).toHaveValue('fact:role=');
+  await search.fill('fact:role=front');
+  await expect(page.getByText('1 of 4', { exact: true })).toBeVisible();
+  await expect(page.getByRole('link', { name: 'shop-1' })).toBeVisible();
+  await search.fill('tag:shop & fact:role!=front');
+  await expect(page.getByText('2 of 4', { exact: true })).toBeVisible();
+  await page.getByRole('button', { name: 'Columns' }).click();
+  await page.getByRole('menuitemcheckbox', { name: 'role', exact: true }).click();
+  await page.keyboard.press('Escape');
+  await page.reload();
+  await expect(page.getByRole('columnheader', { name: 'role' })).toBeVisible();
+  await expect(page.getByRole('row').filter({ hasText: 'shop-2' })).toContainText('back');
+
+  await page.goto('/fleet?q=shop-1');
+  await page.getByRole('link', { name: 'shop-1' }).click();
+  await expect(facts.getByText('front', { exact: true })).toBeVisible();
+  await ask('change_role', 'middle');
+  await expect(facts.getByText('middle', { exact: true })).toBeVisible({ timeout: 60_000 });
+});
+
 test('two tabs share one stream of events', async ({ page, context }) => {
   const other = await context.newPage();
   const streams: string[] = [];

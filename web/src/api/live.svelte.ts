@@ -6,9 +6,9 @@ import { events, type TenantEvent } from './events.svelte';
 function stale(event: TenantEvent): unknown[][] {
   switch (event.kind) {
     case 'reset':
-      return [['agents'], ['jobs'], ['executions'], ['approvals'], ['schedules'], ['agent-scripts'], ['agent-events'], ['alerts'], ['fires'], ['trigger-states'], ['assignments'], ['services'], ['audit-recent']];
+      return [['agents'], ['jobs'], ['executions'], ['approvals'], ['schedules'], ['agent-scripts'], ['agent-facts'], ['agent-events'], ['alerts'], ['fires'], ['trigger-states'], ['assignments'], ['services'], ['audit-recent']];
     case 'agent':
-      return [['agents', event.id], ['agents', 'preview'], ['agent-events', event.id], ['agent-scripts', event.id]];
+      return [['agents', event.id], ['agents', 'preview'], ['agent-events', event.id], ['agent-scripts', event.id], ['agent-facts', event.id]];
     case 'execution':
       // Runs of services are executions of packages.
       return [['executions'], ['trigger-states'], ...(event.script?.startsWith('package:') ? [['services']] : []), ...(event.job_id ? [['jobs', event.job_id]] : [])];

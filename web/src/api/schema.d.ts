@@ -493,6 +493,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/agents/{id}/facts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show the facts that an agent's host reports about itself.
+         * @description Show the facts that an agent's host reports about itself.
+         */
+        get: operations["list_agent_facts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/agents/{id}/metrics": {
         parameters: {
             query?: never;
@@ -1902,6 +1922,26 @@ export interface paths {
          *     Needs the scope `commands:read`.
          */
         get: operations["follow_output"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/facts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the names of the facts that hosts report, for targets and columns.
+         * @description List the names of the facts that hosts report, for targets and columns.
+         */
+        get: operations["list_facts"];
         put?: never;
         post?: never;
         delete?: never;
@@ -4463,6 +4503,10 @@ export interface components {
             capabilities: string[];
             connected_at: components["schemas"]["Timestamp"];
             created_at: components["schemas"]["Timestamp"];
+            /** @description The facts that the request names with `facts`; only in lists. */
+            facts?: {
+                [key: string]: components["schemas"]["FactValueView"];
+            } | null;
             /** @description `SHA256:…`, to compare with `muster-agent status` on the host. */
             fingerprint?: string | null;
             hostname: string;
@@ -5774,12 +5818,42 @@ export interface components {
             /** @description The rules in the order in which a request is checked. */
             rules: components["schemas"]["RuleView"][];
         };
+        FactErrorView: {
+            error: string;
+            /** @description The file or the fact. */
+            source: string;
+        };
+        FactNameView: {
+            /**
+             * Format: int64
+             * @description Agents that report it.
+             */
+            agent_count: number;
+            name: string;
+        };
+        /** @description Names of facts that hosts report. */
+        FactNamesView: {
+            /** @description The most common 500, the most common first. */
+            items: components["schemas"]["FactNameView"][];
+        };
+        /** @description The value of a fact: a text, or several. */
+        FactValueView: string | string[];
         FactorProof: {
             /**
              * @description The present six digits of the device, or a recovery code. A person without a second factor needs none,
              *     and neither does one who confirmed the session with a passkey.
              */
             code?: string | null;
+        };
+        /** @description The facts that a host reports about itself. They are claims of the host. */
+        FactsView: {
+            changed_at?: components["schemas"]["Timestamp"] | null;
+            /** @description Why facts are missing: what the host could not find out, and what the server left out. */
+            errors: components["schemas"]["FactErrorView"][];
+            /** @description By name, as in the target `fact:NAME=VALUE`. */
+            facts: {
+                [key: string]: components["schemas"]["FactValueView"];
+            };
         };
         /** @description Failures that are tolerated: a number, or a percentage of all agents such as `5%`, rounded down. */
         FailureLimit: number | string;
@@ -8951,6 +9025,11 @@ export interface operations {
             query?: {
                 /** @description Only agents that this target expression matches now, such as `tag:web & status:offline`. */
                 expression?: string;
+                /**
+                 * @description Names of facts that hosts report, separated by commas, 1 to 16: the items have them in
+                 *     `facts`.
+                 */
+                facts?: string;
                 /** @description `next_cursor` of the previous page. */
                 cursor?: string;
                 /** @description Items per page, from 1 to 500. Default: 50. */
@@ -11982,6 +12061,80 @@ export interface operations {
             };
             /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_agent_facts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The facts that the host reports. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FactsView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key does not have the scope that this operation needs. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -21320,6 +21473,68 @@ export interface operations {
             };
             /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_facts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The names of facts. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FactNamesView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key does not have the scope that this operation needs. */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -16,3 +16,9 @@ test('the usual columns are not written, and no choice is lost on the way', () =
 test('each column has a track', () => {
   expect(gridOf(['tags', 'ip']).split(' ')).toHaveLength(5);
 });
+
+test('facts of hosts are columns, after those of the agent', () => {
+  expect(readColumns('fact:role,ip,fact:<b>,fact:role')).toEqual(['ip', 'fact:role']);
+  expect(readColumns(writeColumns(['fact:zone', 'ip', 'fact:role'])!)).toEqual(['ip', 'fact:zone', 'fact:role']);
+  expect(gridOf(['fact:role']).split(' ')).toHaveLength(4);
+});

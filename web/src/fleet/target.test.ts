@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Agent } from './queries';
-import { completions, expressionOf, isExpression, parse, plainWords, TargetError } from './target';
+import { completions, expressionOf, factNamesIn, isExpression, parse, plainWords, TargetError } from './target';
 
 const agent = (values: Partial<Agent>): Agent =>
   ({ id: 'a', name: 'web-1', hostname: 'Web-1.example.com', os: 'Ubuntu 22.04', arch: 'x86_64', version: '0.1.0', ip: '10.0.0.7', status: 'online', level: 'full', tags: ['web', 'eu'], ...values }) as Agent;
@@ -56,4 +56,16 @@ test('a target of tags or ids is shown as an expression that matches the same ag
   expect(expressionOf({ ids: ['1', '2'] })).toBe('id:1 | id:2');
   expect(expressionOf({ expression: 'tag:web & !name:x' })).toBe('tag:web & !name:x');
   expect(expressionOf(undefined)).toBe('');
+});
+
+test('facts of hosts are compared by name, and an agent without facts is not known', () => {
+  const facts = { role: 'DB', 'addresses.eth0': ['10.0.0.5', '2001:db8::5'], rack: 'A 7' };
+  for (const text of ['fact:role=db', 'fact:role!=web', 'fact:none!=x', '!fact:none=*', 'fact:addresses.eth0=2001:db8::?', 'fact:rack="a 7" & tag:web']) {
+    expect(isExpression(text) && matches(text, { facts }), text).toBe(true);
+  }
+  for (const text of ['fact:role!=db', 'fact:Role=db', 'fact:__proto__=*', 'fact:constructor=*']) expect(matches(text, { facts }), text).toBe(false);
+  expect(() => matches('fact:role=db')).toThrow('not read');
+  for (const text of ['fact:', 'fact:role', 'fact:role:db', 'fact:role=', 'fact:.x=1']) expect(() => parse(text), text).toThrow(TargetError);
+  expect(factNamesIn('fact:a=1 & (!fact:b!=2 | fact:a=3) & fact:c')).toEqual(['a', 'b']);
+  expect(completions('tag:x & fact:ro', [], ['role', 'zone'])).toEqual([{ insert: 'tag:x & fact:role=', label: 'role' }]);
 });

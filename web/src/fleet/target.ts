@@ -5,9 +5,12 @@
 import type { Schemas } from '../api/client';
 import type { Agent } from './queries';
 
-export const FACTS = ['tag', 'name', 'hostname', 'os', 'version', 'arch', 'id', 'status', 'level'] as const;
+export const FACTS = ['tag', 'name', 'hostname', 'os', 'version', 'arch', 'id', 'status', 'level', 'fact'] as const;
 type Fact = (typeof FACTS)[number];
 type Test = (agent: Agent) => boolean;
+
+/** `fact:NAME=` or `fact:NAME!=`, before a value. */
+const HOST_FACT = /^fact:([A-Za-z0-9_][A-Za-z0-9._/-]*)(!?=)/;
 
 export class TargetError extends Error {
   readonly column: number;
@@ -24,7 +27,7 @@ interface Token {
   column: number;
 }
 
-const WORD = /[A-Za-z0-9._:/\-+@~*?]+(?:"(?:\\.|[^"\\])*")?|"(?:\\.|[^"\\])*"|[!&|()]/y;
+const WORD = /fact:[A-Za-z0-9._/-]+!?=(?:[A-Za-z0-9._:/\-+@~*?]+|"(?:\\.|[^"\\])*")?|[A-Za-z0-9._:/\-+@~*?]+(?:"(?:\\.|[^"\\])*")?|"(?:\\.|[^"\\])*"|[!&|()]/y;
 
 function tokens(text: string): Token[] {
   const found: Token[] = [];
@@ -45,7 +48,7 @@ function tokens(text: string): Token[] {
 
 /** Whether a person means an expression, and not plain words. */
 export const isExpression = (text: string): boolean =>
-  /(^|[\s(!&|])(tag|name|hostname|os|version|arch|id|status|level):/.test(text) || /^\s*(all\s*$|[!(]|not\s)/.test(text);
+  /(^|[\s(!&|])(tag|name|hostname|os|version|arch|id|status|level|fact):/.test(text) || /^\s*(all\s*$|[!(]|not\s)/.test(text);
 
 /** @throws TargetError with the column, from 1. */
 export function parse(text: string): Test {
@@ -96,10 +99,14 @@ export function parse(text: string): Test {
     const fact = token.text.slice(0, colon) as Fact;
     let value = token.text.slice(colon + 1);
     if (!FACTS.includes(fact)) fail();
+    const host = HOST_FACT.exec(token.text);
+    if (fact === 'fact' && !host) fail();
+    if (host) value = token.text.slice(host[0].length);
     if (value === '') throw new TargetError('', token.column + token.text.length);
     if (value.startsWith('"')) value = value.slice(1, -1);
     at += 1;
-    return condition(fact, value);
+    if (host) return hostFact(host[1]!, value, host[2] === '!=');
+    return condition(fact as Exclude<Fact, 'fact'>, value);
   }
   const test = either();
   if (at < all.length) fail();
@@ -118,7 +125,25 @@ function glob(value: string, flags = ''): RegExp {
   return new RegExp(`^${source}$`, `s${flags}`);
 }
 
-function condition(fact: Fact, value: string): Test {
+/** @throws Error for an agent whose facts were not read: the answer is not known. */
+function hostFact(name: string, value: string, isNegated: boolean): Test {
+  const pattern = glob(value, 'i');
+  return (agent) => {
+    if (!agent.facts) throw new Error('the facts of the agent were not read');
+    return factValues(agent, name).some((text) => pattern.test(text)) !== isNegated;
+  };
+}
+
+/** The values of a fact that the host reports. */
+export function factValues(agent: Agent, name: string): string[] {
+  const value = agent.facts && Object.hasOwn(agent.facts, name) ? agent.facts[name] : undefined;
+  return value === undefined ? [] : Array.isArray(value) ? value : [value];
+}
+
+/** Names of the facts of hosts that an expression uses, as far as it is written. */
+export const factNamesIn = (text: string): string[] => [...new Set([...text.matchAll(/(?:^|[\s(!&|])fact:([A-Za-z0-9_][A-Za-z0-9._/-]*)!?=/g)].map((match) => match[1]!))].slice(0, 16);
+
+function condition(fact: Exclude<Fact, 'fact'>, value: string): Test {
   switch (fact) {
     case 'tag': {
       const pattern = glob(value);
@@ -160,12 +185,15 @@ export function plainWords(text: string): Test {
 }
 
 /** What may follow: facts, or the values of the fact that is being written. */
-export function completions(text: string, agents: readonly Agent[]): { insert: string; label: string }[] {
+export function completions(text: string, agents: readonly Agent[], factNames: readonly string[] = []): { insert: string; label: string }[] {
   const word = /[^\s!&|()]*$/.exec(text)![0];
   const before = text.slice(0, text.length - word.length);
   const [fact, start] = word.includes(':') ? [word.slice(0, word.indexOf(':')), word.slice(word.indexOf(':') + 1)] : [undefined, word];
   if (fact === undefined) {
     return FACTS.filter((name) => start !== '' && name.startsWith(start)).map((name) => ({ insert: `${before}${name}:`, label: `${name}:` }));
+  }
+  if (fact === 'fact' && !start.includes('=')) {
+    return factNames.filter((name) => name.startsWith(start)).slice(0, 8).map((name) => ({ insert: `${before}fact:${name}=`, label: name }));
   }
   const values: Partial<Record<string, string[]>> = {
     tag: agents.flatMap((agent) => agent.tags),

@@ -28,7 +28,7 @@ export const de: Messages = {
   fleet: {
     add: 'Agenten hinzufügen', alert: 'braucht Aufmerksamkeit', askAdmin: 'Bitten Sie einen Inhaber oder Admin um einen Agentenschlüssel.',
     choose: (name) => `${name} auswählen`, chooseAll: (count) => `Alle ${n(count)} auswählen`, clear: 'Suche leeren', clearSelection: 'Leeren',
-    chooseColumns: 'Spalten', usualColumns: 'Übliche Spalten',
+    chooseColumns: 'Spalten', usualColumns: 'Übliche Spalten', facts: 'Fakten der Hosts',
     columns: { name: 'Name', status: 'Zustand', tags: 'Tags', os: 'System', version: 'Version', last_seen_at: 'Zuletzt da', hostname: 'Hostname', arch: 'Prozessor', ip: 'Adresse', policy: 'Richtlinie', transport: 'Transport', level: 'Stufe', connected_at: 'Verbunden' },
     expressionError: 'so geht der Ausdruck nicht weiter', hidden: (count) => `${n(count)} weitere von der Suche verborgen`, matched: (count, all) => `${n(count)} von ${n(all)}`, noMatch: 'Kein Agent passt zur Suche', none: 'Noch keine Agenten', noneHint: 'Ein Agent führt auf seinem Host Skripte aus. Der erste ist mit einer Zeile installiert.',
     online: (count, all) => `${n(count)} von ${n(all)} online`, placeholder: 'Suchen, oder tag:web & status:online', runOn: (count) => `Auf ${agents(count)} ausführen`, search: 'Die Flotte mit Wörtern oder einem Zielausdruck durchsuchen',
@@ -38,6 +38,7 @@ export const de: Messages = {
   agent: {
     title: 'Agent', tabs: { facts: 'Fakten', executions: 'Ausführungen', scripts: 'Skripte', services: 'Dienste', assignments: 'Zuweisungen', files: 'Dateien', events: 'Ereignisse' }, running: (count) => `${n(count)} laufen`, lastSeen: 'zuletzt da', ping: 'Ping', pingOffline: 'Der Agent ist offline', pong: (ms) => `antwortete in ${n(ms)} ms`, run: 'Ausführen…', alert: 'Die Identität dieses Agenten braucht Aufmerksamkeit',
     hostname: 'Hostname', os: 'System', arch: 'Prozessor', serviceManager: 'Dienstverwaltung', ip: 'Adresse', version: 'Version', transport: 'Transport', policy: 'Richtlinie', maxExecutions: 'Gleichzeitig', fingerprint: 'Fingerabdruck', connected: 'Verbunden', enrolled: 'Aufgenommen', telemetry: 'Last', cpu: 'CPU', memory: 'Speicher', disk: 'Platte', loadAverage: 'Last, 1 min', uptime: 'Läuft seit',
+    hostFacts: 'Vom Host gemeldet', noHostFacts: 'Der Host hat keine Fakten gemeldet.', factErrors: 'Fehlende Fakten', factsSince: 'Unverändert seit',
     noTelemetry: 'Der Host hat noch keine Messwerte gemeldet.', recent: 'Letzte Ausführungen', noExecutions: 'Auf diesem Agenten lief noch nichts', allExecutions: 'Alle Ausführungen dieses Agenten', manifestError: 'Das neueste Manifest des Hosts ist ungültig; das vorige gilt', noScripts: 'Der Host erlaubt keine Skripte', noScriptsHint: 'Sein Besitzer führt sie in script_manifest.json im Zustandsverzeichnis des Agenten auf.', script: 'Skript', description: 'Beschreibung', any: 'beliebig', reported: 'Vom Host gemeldet', lastUpdate: 'Letztes Update', updates: { installed: 'installiert', unchanged: 'war schon installiert', rolled_back: 'zurückgegangen', refused: 'vom Host verweigert', failed: 'gescheitert' },
   },
   agentActions: {

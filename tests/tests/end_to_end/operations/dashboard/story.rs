@@ -105,7 +105,19 @@ impl Story {
         api.with_key(session.text("access_token"))
     }
 
+    /// Writes what the owner of a host adds to its facts: hostile texts, and a name that is none.
+    fn write_facts(&self, name: &str, role: &str) {
+        let folder = self.fixture.test_dir.folder(name).join("facts.d");
+        fs::create_dir_all(&folder).expect("make the folder");
+        let facts = json!({
+            "role": role, "app": {"ports": [80, 443]}, "<b>bold</b>": "x",
+            "note": "<img src=x onerror=alert(1)> \u{202e}evil\u{1b}[31m",
+        });
+        fs::write(folder.join("shop.json"), facts.to_string()).expect("write the facts");
+    }
+
     fn agent(&self, name: &str, key: &str) -> Agent {
+        self.write_facts(name, if name == "shop-1" { "front" } else { "back" });
         let go_on = self.control.join("finish_count.done");
         let check = match name {
             "shop-2" => "echo checking\necho 'disk is full' >&2\nexit 3\n",
@@ -141,6 +153,7 @@ impl Story {
             "start_server" => self.fixture.server.resume(),
             "stop_agent" => self.agents[2].stop(),
             "resume_agent" => self.agents[2].resume(),
+            "change_role" => self.write_facts("shop-1", value),
             // Packages of the server run on this host from now on.
             "allow_library" => {
                 let first = self.first.as_ref().expect("the first agent was started");
@@ -252,6 +265,7 @@ impl Story {
             "stop_agent",
             "resume_agent",
             "publish_release",
+            "change_role",
             "allow_library",
             "allow_files",
             "announce_authority",
