@@ -63,6 +63,7 @@ export async function fill(site, folder) {
     const parameters = { 'disk-report': [{ name: 'THRESHOLD', type: 'integer', default: '90', help: 'Percentage from which a file system is full' }], 'service-restart': [{ name: 'SERVICE', required: true, pattern: '[a-z@.-]+' }] }[name] ?? [];
     await call('POST', '/api/scripts', { name, folder: 'ops', tags: [tag], description: about, interpreter: 'sh', body: readFileSync(join(LIBRARY, name, `${name}.sh`), 'utf8'), parameters, message: 'First version' });
   }
+  const watch = await call('POST', '/api/scripts', { name: 'reboot-watch', folder: 'ops', tags: ['reboot'], description: 'Says which hosts wait for a reboot', interpreter: 'python', has_trigger: true, body: 'import os\nimport platform\n\nMARK = "/var/run/reboot-required"\n\n\n# Main runs when a reboot became necessary since the call before.\ndef trigger(data):\n    was, data["waits"] = data.get("waits", False), os.path.exists(MARK)\n    return data["waits"] and not was\n\n\ndef main(data):\n    print(f"{platform.node()} waits for a reboot")\n    print(f"Kernel: {platform.release()}")\n', message: 'First version' });
   const pack = join(folder, 'package');
   mkdirSync(join(pack, 'bin'), { recursive: true });
   writeFileSync(join(pack, 'bin/run.sh'), 'echo "$DATABASE: 4.2 GB written"\n');
@@ -131,6 +132,11 @@ export async function fill(site, folder) {
   await call('POST', '/api/calendars', { name: 'maintenance nights', time_zone: 'Europe/Berlin', entries: [{ kind: 'window', weekly: { days: ['tue', 'thu', 'fri'], from: '22:00', until: '04:00' } }], schedule_ids: [nightly.id] });
   const failed = (await call('GET', '/api/executions?state=failed&script=migrate')).items[0];
 
+  /** The list of agents as it is not here. */
+  const agentsAre = (change) => async (page) => {
+    await page.unroute('**/api/agents?*');
+    await page.route('**/api/agents?*', async (route) => (change ? route.fulfill({ json: { items: change((await (await route.fetch()).json()).items), next_cursor: null } }) : route.abort('connectionrefused')));
+  };
   const text = (wanted) => (page) => page.getByText(wanted).first().waitFor();
   return [
     ['overview', '/', text('Needs you')],
@@ -170,5 +176,15 @@ export async function fill(site, folder) {
     ['members', '/settings', text('Grace Hopper')],
     ['account', '/settings/account', text('Second factor')],
     ['fleet-columns', '/fleet?columns=arch,ip,policy,transport,hostname', text('cache-1')],
+    ['script-parts', `/library/${watch.id}`, text('Side by side')],
+    ['script-edit', `/library/${watch.id}/edit`, (page) => page.getByRole('button', { name: 'Try on one host…' }).click()],
+    ['execution-times', `/executions/${execution.id}?times=1`, text('batch 036')],
+    ['plan', '/settings/plan', text('Plan')],
+    ['components', '/ui', text('Components')],
+    ['fleet-long', '/fleet', text('web-1'), agentsAre((items) => items.map((item, i) => (i % 3 === 0 ? { ...item, name: 'web-1-'.padEnd(200, 'long-name-') } : item)))],
+    ['run-long', '/run?q=all&script=hello', text('web-1')],
+    ['fleet-none', '/fleet', text('No agents yet'), agentsAre(() => [])],
+    ['overview-none', '/', text('Needs you')],
+    ['fleet-unreachable', '/fleet', (page) => page.getByRole('alert').first().waitFor(), agentsAre()],
   ];
 }

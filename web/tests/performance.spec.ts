@@ -35,10 +35,25 @@ test('100 MB of output are loaded on demand, shown in few elements, and searched
   await page.reload();
   await expect(page.getByRole('log').locator('div', { hasText: 'needle-at-the-end' }).last().locator('a')).toHaveText(number);
   await expect(page.getByRole('button', { name: `Copy the link to line ${number}` })).toBeVisible();
-  // Lines of 80 bytes, an empty one, and the last.
-  const lines = 100_000_000 / 80 + 2;
+  // What is not loaded is searched on the server, and a line of it is shown with what is around it.
   let tasks = await watchTasks(page);
-  await page.getByRole('button', { name: 'Load all' }).click();
+  await page.getByRole('searchbox').fill('NEEDLE-at-the-s');
+  await expect(page.getByText('1 line has it in the first 92 MB, which are not loaded.')).toBeVisible({ timeout: 60_000 });
+  console.log(`    92 MB searched on the server: ${await tasks()}`);
+  await page.getByRole('list', { name: 'Lines that the server found' }).getByRole('button').click();
+  await expect(page).toHaveURL(/until=\d+#L1$/);
+  await expect(page.getByRole('log')).toContainText('needle-at-the-start');
+  await expect(page.getByText(/^The last 96 MB are not loaded/)).toBeVisible();
+  await page.reload();
+  await expect(page.getByRole('log')).toContainText('needle-at-the-start');
+  await page.getByRole('button', { name: 'Times' }).click();
+  await expect(page).toHaveURL(/times=1/);
+  await expect(page.getByRole('log').getByTitle(/^Received /).first()).toHaveText(/^\d\d:\d\d:\d\d$/);
+  await page.getByRole('button', { name: 'Times' }).click();
+  // The first line, lines of 80 bytes, an empty one, and the last.
+  const lines = 1 + 100_000_000 / 80 + 2;
+  tasks = await watchTasks(page);
+  await page.getByRole('button', { name: 'Load all' }).first().click();
   await expect(page.getByText(`${new Intl.NumberFormat('en').format(lines)} lines`)).toBeVisible({ timeout: 120_000 });
   console.log(`    100 MB loaded: ${await tasks()}`);
   const log = page.getByRole('log');
@@ -48,7 +63,8 @@ test('100 MB of output are loaded on demand, shown in few elements, and searched
   await log.evaluate((element) => element.scrollTo(0, element.scrollHeight / 2));
   await expect(log.getByText(String(Math.round(lines / 2)), { exact: true })).toBeAttached();
   tasks = await watchTasks(page);
-  await page.getByRole('searchbox').pressSequentially('NEEDLE-at');
+  await page.getByRole('searchbox').fill('');
+  await page.getByRole('searchbox').pressSequentially('NEEDLE-at-the-e');
   await expect(page.getByText('1 hit', { exact: true })).toBeVisible({ timeout: 60_000 });
   console.log(`    100 MB searched: ${await tasks()}`);
   await page.keyboard.press('Enter');

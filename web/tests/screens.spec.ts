@@ -2,7 +2,7 @@
 // person. It goes on with the server of the other specs.
 import { expect } from '@playwright/test';
 import { join } from 'node:path';
-import { checkScreens, codeAt, confirmed, EMAIL, ids, signIn, test, THREE_LOOKS, violationsOf } from './story';
+import { ask, checkScreens, codeAt, confirmed, EMAIL, ids, send, signIn, test, THREE_LOOKS, violationsOf } from './story';
 
 const paths: [name: string, path: string][] = [];
 test.describe.configure({ mode: 'serial' });
@@ -83,6 +83,49 @@ test('a save after another person’s is refused, and nothing is lost', async ({
   await expect(page.getByRole('textbox', { name: 'Text' })).toContainText('echo mine');
   paths.push(['script-edit', new URL(page.url()).pathname]);
   await other.close();
+});
+
+test('trigger and main are written side by side, and a draft runs on one host before it becomes the current version', async ({ page }) => {
+  await ask('allow_files');
+  const { name: host } = (await send(page, 'GET', '/api/agents')).items.find(({ name }) => !name.startsWith('shop-'))!;
+  await page.goto('/library/new');
+  await page.getByLabel('Name', { exact: true }).fill('reboot-watch');
+  await expect(page.getByRole('button', { name: 'Try on one host…' })).toBeDisabled();
+  await page.getByLabel('It has a trigger').check();
+  await page.getByRole('button', { name: 'Insert both parts' }).click();
+  const [trigger, main] = [page.getByRole('textbox', { name: 'Trigger' }), page.getByRole('textbox', { name: 'Main' })];
+  await expect(trigger).toContainText('MUSTER_DECISION_FILE');
+  await expect(main).toContainText('echo main');
+  await expect(trigger).not.toContainText('echo main');
+  await page.getByRole('button', { name: 'Create the script' }).click();
+  await expect(page.getByRole('heading', { name: 'reboot-watch', level: 1 })).toBeVisible();
+  await expect(trigger).toBeVisible();
+  await page.getByRole('button', { name: 'One text' }).click();
+  await expect(page.getByRole('textbox', { name: 'Text' })).toContainText('echo main');
+  paths.push(['script-parts', new URL(page.url()).pathname]);
+
+  await page.getByRole('link', { name: 'Edit' }).click();
+  await main.click();
+  await page.keyboard.press('Control+End');
+  await page.keyboard.type('echo "drafted $((40 + 2))"\n');
+  await page.getByRole('button', { name: 'Try on one host…' }).click();
+  const draft = page.getByRole('region', { name: 'Try it on one host' });
+  await expect(draft.getByText('Choose an agent.')).toBeVisible();
+  await draft.getByLabel('Agent').fill(host);
+  await draft.getByRole('button', { name: 'Store version 2 and run it' }).click();
+  await expect(draft.getByRole('log')).toContainText('drafted 42');
+  await expect(draft.getByText('exit code 0')).toBeVisible();
+  expect(await violationsOf(page)).toEqual([]);
+  // The same text runs again without another version.
+  await draft.getByRole('button', { name: 'Run version 2' }).click();
+  await expect(draft.getByText('exit code 0')).toBeVisible();
+  const id = paths.at(-1)![1].split('/').at(-1)!;
+  expect(await send(page, 'GET', `/api/scripts/${id}`)).toMatchObject({ current_version: 1, latest_version: 2 });
+  paths.push(['script-parts-edit', new URL(page.url()).pathname]);
+  await page.getByRole('button', { name: 'Make version 2 current' }).click();
+  await expect(page.getByText('version 2 is current')).toBeVisible();
+  await expect(main).toContainText('drafted');
+  expect(await send(page, 'GET', `/api/scripts/${id}`)).toMatchObject({ current_version: 2, latest_version: 2, has_trigger: true });
 });
 
 test('an integration is added, tested, disabled, and its address is never shown again', async ({ page }) => {

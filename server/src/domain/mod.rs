@@ -52,8 +52,10 @@ pub mod commands {
     pub mod offline_policy;
     pub mod open_state;
     pub mod output_event;
+    pub mod output_search;
     pub mod preview;
     pub mod range;
+    pub mod received;
     pub mod records;
     pub mod retries;
     pub mod rollout;

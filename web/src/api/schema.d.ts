@@ -503,6 +503,8 @@ export interface paths {
         /**
          * Show the facts that an agent's host reports about itself.
          * @description Show the facts that an agent's host reports about itself.
+         *
+         *     Needs the scope `agents:read`.
          */
         get: operations["list_agent_facts"];
         put?: never;
@@ -1930,6 +1932,55 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/executions/{id}/output/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Search an execution's output.
+         * @description Finds the lines that have a text, as a person sees them: without colours and other control
+         *     sequences, and without what a carriage return writes over. Lines longer than 64 KiB are searched in
+         *     parts. 410 `output_dropped` and `output_damaged` as for the output itself.
+         *
+         *     Needs the scope `commands:read`.
+         */
+        get: operations["search_output"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/executions/{id}/output/times": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read when an execution's output was received.
+         * @description The server stamps each part of the output when it gets it, with its own clock. Hosts send output
+         *     about once a second, and what they could not send at once later, so a line was written earlier than
+         *     that. After the end of the execution, times are kept at least a second apart, and at most 4096 of
+         *     them.
+         *
+         *     Needs the scope `commands:read`.
+         */
+        get: operations["read_output_times"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/facts": {
         parameters: {
             query?: never;
@@ -1940,6 +1991,8 @@ export interface paths {
         /**
          * List the names of the facts that hosts report, for targets and columns.
          * @description List the names of the facts that hosts report, for targets and columns.
+         *
+         *     Needs the scope `agents:read`.
          */
         get: operations["list_facts"];
         put?: never;
@@ -6628,6 +6681,28 @@ export interface components {
             stream: "stdout" | "stderr";
             text?: string | null;
         };
+        /** @description A line that has the text. */
+        OutputHitView: {
+            /**
+             * Format: int64
+             * @description Number of bytes of both streams before the line.
+             */
+            offset_bytes: number;
+            /** @description `stdout` or `stderr`. */
+            stream: string;
+            /** @description The line, or 300 characters of it around the first match. */
+            text: string;
+        };
+        /** @description What a search found. */
+        OutputHitsView: {
+            /** @description By `offset_bytes`. */
+            items: components["schemas"]["OutputHitView"][];
+            /**
+             * @description Continues the search; null if all output that is stored so far was searched. Also a response
+             *     without hits may have it, because one request searches at most 8 MiB.
+             */
+            next_cursor?: string | null;
+        };
         /** @description An event `output` of a stream. */
         OutputStreamEvent: {
             data: string;
@@ -6635,6 +6710,25 @@ export interface components {
             event: "output";
             /** @description For `Last-Event-ID`. */
             id: string;
+        };
+        /** @description Output from here to the next entry was received from this instant on. */
+        OutputTimeView: {
+            /**
+             * Format: int64
+             * @description Number of bytes of both streams before it.
+             */
+            offset_bytes: number;
+            received_at: components["schemas"]["Timestamp"];
+        };
+        /** @description When parts of an output were received. */
+        OutputTimesView: {
+            /** @description By `offset_bytes`, at most 1000. The first one may be before `from_bytes`. */
+            items: components["schemas"]["OutputTimeView"][];
+            /**
+             * Format: int64
+             * @description `from_bytes` of the next request; null if there are no more entries so far.
+             */
+            next_from_bytes?: number | null;
         };
         /**
          * @description What a fire does while the previous job of the schedule has not ended.
@@ -9070,12 +9164,14 @@ export interface operations {
                      *             "packages",
                      *             "files",
                      *             "steps",
+                     *             "probe",
                      *             "assignments",
-                     *             "client_certificates"
+                     *             "client_certificates",
+                     *             "facts"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:w5H5dZoQJebUIilVXHJhtGcym/JOApeV4YIIHhcmOl8",
+                     *           "fingerprint": "SHA256:WgKhJ+VrNUWxkwXuvM0u22/+aj5C0YSEADUu7xMmzxo",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -9088,7 +9184,8 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v595",
                      *           "policy": "manifest",
-                     *           "public_key": "eB3S1F0PVUQtwk7W6tt0Bu3M0Ne4RqFt6tC0TlyVD2g=",
+                     *           "public_key": "k5VrTis5oU0AMQAeDwiei/L44uqGRiNBBXAtfsJ0GCY=",
+                     *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -9218,12 +9315,14 @@ export interface operations {
                      *             "packages",
                      *             "files",
                      *             "steps",
+                     *             "probe",
                      *             "assignments",
-                     *             "client_certificates"
+                     *             "client_certificates",
+                     *             "facts"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:w5H5dZoQJebUIilVXHJhtGcym/JOApeV4YIIHhcmOl8",
+                     *           "fingerprint": "SHA256:WgKhJ+VrNUWxkwXuvM0u22/+aj5C0YSEADUu7xMmzxo",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -9236,7 +9335,8 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v595",
                      *           "policy": "manifest",
-                     *           "public_key": "eB3S1F0PVUQtwk7W6tt0Bu3M0Ne4RqFt6tC0TlyVD2g=",
+                     *           "public_key": "k5VrTis5oU0AMQAeDwiei/L44uqGRiNBBXAtfsJ0GCY=",
+                     *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -10511,7 +10611,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000120",
+                     *       "command_id": "01900000-0000-7000-8000-000000000122",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -10876,11 +10976,11 @@ export interface operations {
                      *       "commands": [
                      *         {
                      *           "command": "execute",
-                     *           "command_id": "01900000-0000-7000-8000-000000000059",
+                     *           "command_id": "01900000-0000-7000-8000-000000000060",
                      *           "data": {
                      *             "script": "deploy"
                      *           },
-                     *           "request_id": "01900000-0000-7000-8000-000000000121",
+                     *           "request_id": "01900000-0000-7000-8000-000000000123",
                      *           "start_within_ms": 86400000,
                      *           "timestamp": "2026-01-31T12:00:00.000Z",
                      *           "type": "command"
@@ -11012,12 +11112,14 @@ export interface operations {
                      *         "packages",
                      *         "files",
                      *         "steps",
+                     *         "probe",
                      *         "assignments",
-                     *         "client_certificates"
+                     *         "client_certificates",
+                     *         "facts"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:w5H5dZoQJebUIilVXHJhtGcym/JOApeV4YIIHhcmOl8",
+                     *       "fingerprint": "SHA256:WgKhJ+VrNUWxkwXuvM0u22/+aj5C0YSEADUu7xMmzxo",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -11031,7 +11133,8 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "eB3S1F0PVUQtwk7W6tt0Bu3M0Ne4RqFt6tC0TlyVD2g=",
+                     *       "public_key": "k5VrTis5oU0AMQAeDwiei/L44uqGRiNBBXAtfsJ0GCY=",
+                     *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -11137,7 +11240,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "command_id": "01900000-0000-7000-8000-000000000059",
+                 *       "command_id": "01900000-0000-7000-8000-000000000060",
                  *       "result": {
                  *         "data": {},
                  *         "success": true
@@ -11308,12 +11411,14 @@ export interface operations {
                      *         "packages",
                      *         "files",
                      *         "steps",
+                     *         "probe",
                      *         "assignments",
-                     *         "client_certificates"
+                     *         "client_certificates",
+                     *         "facts"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:w5H5dZoQJebUIilVXHJhtGcym/JOApeV4YIIHhcmOl8",
+                     *       "fingerprint": "SHA256:WgKhJ+VrNUWxkwXuvM0u22/+aj5C0YSEADUu7xMmzxo",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -11326,7 +11431,8 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "eB3S1F0PVUQtwk7W6tt0Bu3M0Ne4RqFt6tC0TlyVD2g=",
+                     *       "public_key": "k5VrTis5oU0AMQAeDwiei/L44uqGRiNBBXAtfsJ0GCY=",
+                     *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -11334,12 +11440,12 @@ export interface operations {
                      *       ],
                      *       "telemetry": {
                      *         "at": "2026-01-31T12:00:00.000Z",
-                     *         "cpu_percent": 82.7,
-                     *         "disk_percent": 0.1,
-                     *         "load_1m": 19.1,
-                     *         "memory_percent": 57.1,
+                     *         "cpu_percent": 81.7,
+                     *         "disk_percent": 0,
+                     *         "load_1m": 2.02,
+                     *         "memory_percent": 3.8,
                      *         "running_executions": 0,
-                     *         "uptime_seconds": 19591
+                     *         "uptime_seconds": 24753
                      *       },
                      *       "transport": "websocket",
                      *       "update": null,
@@ -11527,12 +11633,14 @@ export interface operations {
                      *         "packages",
                      *         "files",
                      *         "steps",
+                     *         "probe",
                      *         "assignments",
-                     *         "client_certificates"
+                     *         "client_certificates",
+                     *         "facts"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:w5H5dZoQJebUIilVXHJhtGcym/JOApeV4YIIHhcmOl8",
+                     *       "fingerprint": "SHA256:WgKhJ+VrNUWxkwXuvM0u22/+aj5C0YSEADUu7xMmzxo",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -11545,7 +11653,8 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "eB3S1F0PVUQtwk7W6tt0Bu3M0Ne4RqFt6tC0TlyVD2g=",
+                     *       "public_key": "k5VrTis5oU0AMQAeDwiei/L44uqGRiNBBXAtfsJ0GCY=",
+                     *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -11704,6 +11813,7 @@ export interface operations {
                      *       "os": "Linux",
                      *       "policy": "manifest",
                      *       "public_key": "ds7V8dQQxxjXZSUfeOeYtHY0EFCHs0OcOFrk1dgHxX0=",
+                     *       "service_manager": "",
                      *       "status": "offline",
                      *       "tags": [],
                      *       "transport": "websocket",
@@ -12005,13 +12115,13 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000056",
+                     *           "id": "01900000-0000-7000-8000-000000000057",
                      *           "kind": "online"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000057",
+                     *           "id": "01900000-0000-7000-8000-000000000058",
                      *           "kind": "enrolled"
                      *         }
                      *       ],
@@ -12110,6 +12220,20 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "errors": [],
+                     *       "facts": {
+                     *         "app.ports": [
+                     *           "80",
+                     *           "443"
+                     *         ],
+                     *         "app.version": "1.2",
+                     *         "role": "web"
+                     *       }
+                     *     }
+                     */
                     "application/json": components["schemas"]["FactsView"];
                 };
             };
@@ -12124,7 +12248,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12194,12 +12318,12 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "cpu_percent": 82.7,
-                     *           "disk_percent": 0.1,
-                     *           "load_1m": 19.1,
-                     *           "memory_percent": 57.1,
+                     *           "cpu_percent": 81.7,
+                     *           "disk_percent": 0,
+                     *           "load_1m": 2.02,
+                     *           "memory_percent": 3.8,
                      *           "running_executions": 0,
-                     *           "uptime_seconds": 19591
+                     *           "uptime_seconds": 24753
                      *         }
                      *       ]
                      *     }
@@ -12307,7 +12431,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000119",
+                     *       "command_id": "01900000-0000-7000-8000-000000000121",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -13349,7 +13473,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "700a1ab7e19982302922b254c7aa2d1c6d6cd20d2162e4ae30442cadf7923982",
+                     *           "agents_sha256": "009f51ca5059de1af2e003a6e4afc4b76e019d75147950d2e993665f32afd8c5",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -13377,7 +13501,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "02862ab050931c2405403640c2616093273954065defa8a0e8ab4e843e511f1d",
+                     *           "script_sha256": "1ecf361e01f53f1efb53af67933d5850fa2bdb82945f25f1a55794d0f350d8c6",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -13768,7 +13892,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "700a1ab7e19982302922b254c7aa2d1c6d6cd20d2162e4ae30442cadf7923982",
+                     *       "agents_sha256": "009f51ca5059de1af2e003a6e4afc4b76e019d75147950d2e993665f32afd8c5",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -13802,7 +13926,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "02862ab050931c2405403640c2616093273954065defa8a0e8ab4e843e511f1d",
+                     *       "script_sha256": "1ecf361e01f53f1efb53af67933d5850fa2bdb82945f25f1a55794d0f350d8c6",
                      *       "state": "pending"
                      *     }
                      */
@@ -13898,7 +14022,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "700a1ab7e19982302922b254c7aa2d1c6d6cd20d2162e4ae30442cadf7923982",
+                     *       "agents_sha256": "009f51ca5059de1af2e003a6e4afc4b76e019d75147950d2e993665f32afd8c5",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -13932,7 +14056,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "02862ab050931c2405403640c2616093273954065defa8a0e8ab4e843e511f1d",
+                     *       "script_sha256": "1ecf361e01f53f1efb53af67933d5850fa2bdb82945f25f1a55794d0f350d8c6",
                      *       "state": "approved"
                      *     }
                      */
@@ -14073,13 +14197,13 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "700a1ab7e19982302922b254c7aa2d1c6d6cd20d2162e4ae30442cadf7923982",
+                     *       "agents_sha256": "009f51ca5059de1af2e003a6e4afc4b76e019d75147950d2e993665f32afd8c5",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000009",
-                     *           "command_id": "01900000-0000-7000-8000-000000000123"
+                     *           "command_id": "01900000-0000-7000-8000-000000000125"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -14096,8 +14220,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000124",
-                     *       "job_id": "01900000-0000-7000-8000-000000000125",
+                     *       "id": "01900000-0000-7000-8000-000000000126",
+                     *       "job_id": "01900000-0000-7000-8000-000000000127",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -14107,7 +14231,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "02862ab050931c2405403640c2616093273954065defa8a0e8ab4e843e511f1d",
+                     *       "script_sha256": "1ecf361e01f53f1efb53af67933d5850fa2bdb82945f25f1a55794d0f350d8c6",
                      *       "state": "refused"
                      *     }
                      */
@@ -14952,11 +15076,11 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000058",
+                     *           "id": "01900000-0000-7000-8000-000000000059",
                      *           "link": 107,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000059",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000060",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -14982,11 +15106,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000060",
+                     *           "id": "01900000-0000-7000-8000-000000000061",
                      *           "link": 106,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000061",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000062",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -14997,14 +15121,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "48ea2b419c273d32586479d4e735be00abe6b092ae086a48d422e28837bd182c",
-                     *             "old": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5"
+                     *             "new": "ce41fecf892db5d14c72a02fbe0e82c0971339979c8cedaaeff6c63423e89401",
+                     *             "old": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000062",
+                     *           "id": "01900000-0000-7000-8000-000000000063",
                      *           "link": 105,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000063",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000064",
                      *           "subject_kind": "release_key_change",
                      *           "subject_name": null
                      *         },
@@ -15017,7 +15141,7 @@ export interface operations {
                      *           "detail": {
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000064",
+                     *           "id": "01900000-0000-7000-8000-000000000065",
                      *           "link": 104,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15043,11 +15167,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000065",
+                     *           "id": "01900000-0000-7000-8000-000000000066",
                      *           "link": 103,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000066",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000067",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -15058,7 +15182,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000067",
+                     *           "id": "01900000-0000-7000-8000-000000000068",
                      *           "link": 102,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15077,7 +15201,7 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000068",
+                     *           "id": "01900000-0000-7000-8000-000000000069",
                      *           "link": 101,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15096,7 +15220,7 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "paused"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "id": "01900000-0000-7000-8000-000000000070",
                      *           "link": 100,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15115,7 +15239,7 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000070",
+                     *           "id": "01900000-0000-7000-8000-000000000071",
                      *           "link": 99,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15134,7 +15258,7 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000071",
+                     *           "id": "01900000-0000-7000-8000-000000000072",
                      *           "link": 98,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15149,10 +15273,10 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5",
+                     *             "key": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000072",
+                     *           "id": "01900000-0000-7000-8000-000000000073",
                      *           "link": 97,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15169,10 +15293,10 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "bf0d7e52492d70678b9c125057a723fb78790f25c3a9f3227d2e3eb8bd100a7d",
+                     *             "sha256": "0aed29fe749c58bb738209865905ba70731a94d7a892aa48084969742471667b",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000073",
+                     *           "id": "01900000-0000-7000-8000-000000000074",
                      *           "link": 96,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15189,10 +15313,10 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "47237d36e59c31054c226a873507d8a4f66e51150bf52f385250dd25be66a812",
+                     *             "sha256": "04c409187115d15a1de4ab9ce4f0380678e3e8747efab4708468bce78ed18682",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "id": "01900000-0000-7000-8000-000000000075",
                      *           "link": 95,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15207,10 +15331,10 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5",
+                     *             "key": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "id": "01900000-0000-7000-8000-000000000076",
                      *           "link": 94,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15244,7 +15368,7 @@ export interface operations {
                      *             "from": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
                      *             "replaced_agent": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000076",
+                     *           "id": "01900000-0000-7000-8000-000000000077",
                      *           "link": 92,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15270,7 +15394,7 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "id": "01900000-0000-7000-8000-000000000078",
                      *           "link": 91,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15285,7 +15409,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000078",
+                     *           "id": "01900000-0000-7000-8000-000000000079",
                      *           "link": 90,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15305,7 +15429,7 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000079",
+                     *           "id": "01900000-0000-7000-8000-000000000080",
                      *           "link": 89,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15326,11 +15450,11 @@ export interface operations {
                      *             "retry_of": "01900000-0000-7000-8000-000000000014",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000080",
+                     *           "id": "01900000-0000-7000-8000-000000000081",
                      *           "link": 88,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000081",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000082",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -15341,7 +15465,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000082",
+                     *           "id": "01900000-0000-7000-8000-000000000083",
                      *           "link": 87,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15361,7 +15485,7 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "id": "01900000-0000-7000-8000-000000000084",
                      *           "link": 86,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15376,7 +15500,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "id": "01900000-0000-7000-8000-000000000085",
                      *           "link": 85,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15396,7 +15520,7 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "id": "01900000-0000-7000-8000-000000000086",
                      *           "link": 84,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15411,7 +15535,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "id": "01900000-0000-7000-8000-000000000087",
                      *           "link": 83,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15426,7 +15550,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "id": "01900000-0000-7000-8000-000000000088",
                      *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15441,7 +15565,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000088",
+                     *           "id": "01900000-0000-7000-8000-000000000089",
                      *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15461,7 +15585,7 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000089",
+                     *           "id": "01900000-0000-7000-8000-000000000090",
                      *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15487,11 +15611,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000090",
+                     *           "id": "01900000-0000-7000-8000-000000000091",
                      *           "link": 79,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000091",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000092",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -15522,7 +15646,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000092",
+                     *           "id": "01900000-0000-7000-8000-000000000093",
                      *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15539,7 +15663,7 @@ export interface operations {
                      *           "detail": {
                      *             "host": "hooks.invalid"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000093",
+                     *           "id": "01900000-0000-7000-8000-000000000094",
                      *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15564,7 +15688,7 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000094",
+                     *           "id": "01900000-0000-7000-8000-000000000095",
                      *           "link": 75,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15589,7 +15713,7 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000095",
+                     *           "id": "01900000-0000-7000-8000-000000000096",
                      *           "link": 74,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15604,11 +15728,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000096",
+                     *           "id": "01900000-0000-7000-8000-000000000097",
                      *           "link": 73,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000097",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000098",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -15619,13 +15743,13 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000098"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000099"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000099",
+                     *           "id": "01900000-0000-7000-8000-000000000100",
                      *           "link": 72,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000097",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000098",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -15641,11 +15765,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000100",
+                     *           "id": "01900000-0000-7000-8000-000000000101",
                      *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000101",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000102",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -15664,11 +15788,11 @@ export interface operations {
                      *             "kind": "webhook",
                      *             "name": "receiver"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000102",
+                     *           "id": "01900000-0000-7000-8000-000000000103",
                      *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000097",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000098",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -15679,7 +15803,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000103",
+                     *           "id": "01900000-0000-7000-8000-000000000104",
                      *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15699,7 +15823,7 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000104",
+                     *           "id": "01900000-0000-7000-8000-000000000105",
                      *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15717,7 +15841,7 @@ export interface operations {
                      *             "delivery_id": "01900000-0000-7000-8000-000000000039",
                      *             "job_id": "01900000-0000-7000-8000-000000000040"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000105",
+                     *           "id": "01900000-0000-7000-8000-000000000106",
                      *           "link": 67,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15737,7 +15861,7 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000106",
+                     *           "id": "01900000-0000-7000-8000-000000000107",
                      *           "link": 66,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15757,7 +15881,7 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000107",
+                     *           "id": "01900000-0000-7000-8000-000000000108",
                      *           "link": 65,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15777,7 +15901,7 @@ export interface operations {
                      *             "name": "deploys",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000108",
+                     *           "id": "01900000-0000-7000-8000-000000000109",
                      *           "link": 64,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15795,7 +15919,7 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000109",
+                     *           "id": "01900000-0000-7000-8000-000000000110",
                      *           "link": 63,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15814,11 +15938,11 @@ export interface operations {
                      *             "sha256": "96799316190d2f7cd4ebbc24f6735d8c34dc8920847678bb109cdee0a4561a85",
                      *             "version": "1.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000110",
+                     *           "id": "01900000-0000-7000-8000-000000000111",
                      *           "link": 62,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000111",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000112",
                      *           "subject_kind": "package",
                      *           "subject_name": null
                      *         },
@@ -15829,11 +15953,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000112",
+                     *           "id": "01900000-0000-7000-8000-000000000113",
                      *           "link": 61,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000113",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000114",
                      *           "subject_kind": "assignment",
                      *           "subject_name": null
                      *         },
@@ -15847,11 +15971,11 @@ export interface operations {
                      *             "agent_count": 1,
                      *             "name": "proxy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000114",
+                     *           "id": "01900000-0000-7000-8000-000000000115",
                      *           "link": 60,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000113",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000114",
                      *           "subject_kind": "assignment",
                      *           "subject_name": null
                      *         },
@@ -15865,16 +15989,16 @@ export interface operations {
                      *             "agent_count": 1,
                      *             "name": "proxy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000115",
+                     *           "id": "01900000-0000-7000-8000-000000000116",
                      *           "link": 59,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000113",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000114",
                      *           "subject_kind": "assignment",
                      *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "59.01a21062-e714-752b-8c01-6dbd02b70b1a"
+                     *       "next_cursor": "59.01a210b1-ba6d-70ac-a785-da84593b0e5f"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -15983,10 +16107,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"5ziaU6rTWpJIqZpWFjNBQklsrplCQpHQ/jZfITBo2TQ=","is_complete":false}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"gzyUh0ueVbQOeTTME9nkNyWQX9xgJ7gqKmb5VEnaKEg=","is_complete":false}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":93,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000007","subject_name":"fake","detail":{},"source":"127.0.0.1"}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000043","link":108,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"108.01a21063-2c3f-70a1-8380-dbd2a46d735c"}
+                     *     {"type":"end","position":"108.01a210b1-d9e2-7688-bc2e-5a0547f571f3"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -16067,10 +16191,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "99669833d32e5bb865476997336e144900454b38547ae4eb587a4665200d36a5",
+                     *       "hash": "dcaa4b8d326000b1f2f6de7db736898e1429b1ae53ff2bfd3dc9aba4b87bec0a",
                      *       "number": 108,
-                     *       "public_key": "5ziaU6rTWpJIqZpWFjNBQklsrplCQpHQ/jZfITBo2TQ=",
-                     *       "signature": "CaxqrsiKQd8xy2iiXTRTipT4057VcECyCHuxjiKNM2I1VrC9sM/0SeJFvEV6wGJ9a0pMnkn3r2Gc30zvBpAKAg==",
+                     *       "public_key": "gzyUh0ueVbQOeTTME9nkNyWQX9xgJ7gqKmb5VEnaKEg=",
+                     *       "signature": "SMZ6GjXI1JMv0oHMoT2IxsXpr1WX2XRv7Wsg4gzeONmrtVmuXmM6FqGEGHTJQsPVh2La7Kzkeb9i+nWoeIk4Ag==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -16259,10 +16383,10 @@ export interface operations {
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "99669833d32e5bb865476997336e144900454b38547ae4eb587a4665200d36a5",
+                     *         "hash": "dcaa4b8d326000b1f2f6de7db736898e1429b1ae53ff2bfd3dc9aba4b87bec0a",
                      *         "number": 108,
-                     *         "public_key": "5ziaU6rTWpJIqZpWFjNBQklsrplCQpHQ/jZfITBo2TQ=",
-                     *         "signature": "CaxqrsiKQd8xy2iiXTRTipT4057VcECyCHuxjiKNM2I1VrC9sM/0SeJFvEV6wGJ9a0pMnkn3r2Gc30zvBpAKAg==",
+                     *         "public_key": "gzyUh0ueVbQOeTTME9nkNyWQX9xgJ7gqKmb5VEnaKEg=",
+                     *         "signature": "SMZ6GjXI1JMv0oHMoT2IxsXpr1WX2XRv7Wsg4gzeONmrtVmuXmM6FqGEGHTJQsPVh2La7Kzkeb9i+nWoeIk4Ag==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
@@ -16956,7 +17080,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000122"
+                     *       "session_id": "01900000-0000-7000-8000-000000000124"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -17089,7 +17213,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000052"
+                     *       "session_id": "01900000-0000-7000-8000-000000000053"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -17195,8 +17319,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_ARCm3fMFfzUf_fECm-HvGqIBGwnjSDREIpOO8H9Jtn-cFPyLnf6hkXQQsQ1UjxPjPBe9VtNIvJO0nI9CCw8I5q8AkmhbTUgxWy8f0sAqO7qvDyAx1J8DxBWVTcQz4K_RnITsh9oMRxldfTR4sKFx7rEEJSqPGvedUI-a-lSAQOtcopNCzaCfUvwvnCPac6uI291xfNvJLNCiTZIPWwm3b3PvBI2xw4FXB3lidQa6gTU-iEvpWdIVHeMyQTpNInfj7J0AaCt1ZhFO2S4yACcecJmnhu1KpY9UhL-qoDFEa4d9w5vJeP0f50Pxh6l-ay1-RvIcwCbJZnUAuY9h4nfvQ1KgUX8yJFxU-VKkGFGJpKVXWmSNTGXBPmwwOEWnBSXs6LBDfYu85b0zPtuN_VTUIsgQtRlsvhg_MTAKXiuZNG41YrDv045nNLxDnwl1y9c3pHUEBQGOUAv-sh4bxAjKzwu7Z4Fx3gungqQ",
-                 *       "code": "822045"
+                 *       "challenge": "mst_challenge_AZX9oWE6no8UngJJu3GUIalpzrQabb1kwVml3IwB99wnW-IzAFt8-lXV5jGXMylhsc8Qaz9Uw9klfzcd9DNlhl-Zg3aCrThKHRES4TydcRVoKrSlG0e-q7-9Ph4j6IFPZzEQ66M3wAiLEJBPe1icT5ml5EvClFcurjA7xltIUG_pAMGxOsTQvnamgujMfm0_FK5UyQjNlLE6cqUxqC3jLUxfmn4JbH7dw8g2NIkh4jr6ad-qrS2bWd3mktlkYOHUuQedq7qZ2aUM-BAKSu4VEQ0MwI0RbXLiJuYj6vPjwDcY5AId2_wPp9OX6P15GE55WeDQA39WjYv4X4wTK-Jia955YXxIBQv_HvzqAeuJzmXqtgn0d8YtPEnVRxD6F3TYe9rqr1LbOmU58kXpmnUWrdvxtqrRpbV79ZHh0Y-js0PrVYXVbLhHLms3BvDJJ_3kBJFcZjkLaUfBl_ckGrEPGkjbXg",
+                 *       "code": "942349"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -17768,11 +17892,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_ARCm3fMFfzUfyffGRH6CCWJJ2ToJp-BvSrNGtpc6y9C5OtfSk-7NQnVKN5nWs1oFQHnItYn8Y7hFcDfBuCSzoSPQy6tEfS6vqmadsUFcezqg5KI-fIbLndhLkzwqy75BgFZxb7T_hgQjxmXDnpqYuTHPty7G1IzxeD-NdAJspuFq88hhJMEfiFd7slsSGdc1cnBIJfreeU9KQJLytTCQz8QbHCnoTMBkOp7qEzO3dxAaRaOFFeoTo6sVuOMVXVmqMovvMBXOG7VydBrtIT50M0KPIViR4a_JFrOok12XDchLMN1DJfMAd_xZjHf9xkIGrFy81SxDGjI1qep-yDmAtxaYuy3P4QbN4CfAvmQn53hKJukKzSyLh2GSqrJK3pMihK9gUowfaVt4II6V95RK1kunreH3lJoOOm-a",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiIxQ3UydmhRc2lLV0RiQkxtdkdYNkxQWWNFRGg2MGh4c09BVFdvSjN0Sks0IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "BZj95PhIZueGSAzAU5vqEbYGBdDCBJY5kXWtBbGsQkg",
-                 *         "signature": "MEQCICOkGNHjH2oAylv-OTpdxg6iumnve761KAvvhJ1zbKzcAiBrHSWLN6VjrVz_oPdbcwAwOJzWuXhabYa3IqPO6N_bXA",
-                 *         "user_handle": "AaIQYznDcK-p4lvg_BJR8Q"
+                 *         "challenge": "mst_passkey_AZX9oWE6no8U_1gBHNBNUWbGuTfA3sWMjP-traPPRDrKo1MTdfSgKpeI08CXWbU8W3Pg8XNIXxGHTgHyaRxJVYO736nV3ZXM4qs8rdaD-uUKgRFMt3DbA0CzGJkfR0-FVGNPTItXKuIOw6jqVMiiwqlyaXZjOkJT-ibWJCl_Wc_lIF6hds9Yx9ohnvsLuG5k533aIHmfp3p8uf484cqs9KO8aY0Lt_-joi3R76C7_ZN8xdwUdHxw5mKk-SaaAPKXF4Z_05khlrScFwTeBTlBVbCsaOXHAO_B0Fa-gsqYxEuM9JnAwq9XussWzcACIkiOV3NfFl-qxr3g5sdzSXcVAy6o1_iA6M6EdfkyRDJRuhD_JcH8wLiLpUPU8zQBoATS47Uq2L61bhYz1TUDoIGmqniR6-U4OpOeWk7B",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJlQWFlaUtPT2NYUHZfLUx1WVJUbDhSeHczeXUtX09JMmd6YkFUYmZTdDBRIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "g3NxPG8eNjepHtPiWs3ACmcLfYt6aPBvlkCjTOSz5OI",
+                 *         "signature": "MEQCIHrvHJkWg-SKGcnnNtsV5W0HcpH3OPShj57accP8JuA0AiBK9WWm-SPkP_oJXrdQbWkAA6dfGf7VREfHC4LYfafyCA",
+                 *         "user_handle": "AaIQsd1EdcOXyWyQ7_IYFw"
                  *       }
                  *     }
                  */
@@ -17801,7 +17925,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000129"
+                     *       "session_id": "01900000-0000-7000-8000-000000000130"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -17902,10 +18026,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_ARCm3fMFfzUfyffGRH6CCWJJ2ToJp-BvSrNGtpc6y9C5OtfSk-7NQnVKN5nWs1oFQHnItYn8Y7hFcDfBuCSzoSPQy6tEfS6vqmadsUFcezqg5KI-fIbLndhLkzwqy75BgFZxb7T_hgQjxmXDnpqYuTHPty7G1IzxeD-NdAJspuFq88hhJMEfiFd7slsSGdc1cnBIJfreeU9KQJLytTCQz8QbHCnoTMBkOp7qEzO3dxAaRaOFFeoTo6sVuOMVXVmqMovvMBXOG7VydBrtIT50M0KPIViR4a_JFrOok12XDchLMN1DJfMAd_xZjHf9xkIGrFy81SxDGjI1qep-yDmAtxaYuy3P4QbN4CfAvmQn53hKJukKzSyLh2GSqrJK3pMihK9gUowfaVt4II6V95RK1kunreH3lJoOOm-a",
+                     *       "challenge": "mst_passkey_AZX9oWE6no8U_1gBHNBNUWbGuTfA3sWMjP-traPPRDrKo1MTdfSgKpeI08CXWbU8W3Pg8XNIXxGHTgHyaRxJVYO736nV3ZXM4qs8rdaD-uUKgRFMt3DbA0CzGJkfR0-FVGNPTItXKuIOw6jqVMiiwqlyaXZjOkJT-ibWJCl_Wc_lIF6hds9Yx9ohnvsLuG5k533aIHmfp3p8uf484cqs9KO8aY0Lt_-joi3R76C7_ZN8xdwUdHxw5mKk-SaaAPKXF4Z_05khlrScFwTeBTlBVbCsaOXHAO_B0Fa-gsqYxEuM9JnAwq9XussWzcACIkiOV3NfFl-qxr3g5sdzSXcVAy6o1_iA6M6EdfkyRDJRuhD_JcH8wLiLpUPU8zQBoATS47Uq2L61bhYz1TUDoIGmqniR6-U4OpOeWk7B",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "1Cu2vhQsiKWDbBLmvGX6LPYcEDh60hxsOATWoJ3tJK4"
+                     *       "nonce": "eAaeiKOOcXPv_-LuYRTl8Rxw3yu-_OI2gzbATbfSt0Q"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -18192,7 +18316,7 @@ export interface operations {
                      *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000052"
+                     *       "session_id": "01900000-0000-7000-8000-000000000053"
                      *     }
                      */
                     "application/json": components["schemas"]["TokensView"];
@@ -18308,7 +18432,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000126"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000128"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -18403,7 +18527,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000126"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000128"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -18419,7 +18543,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000126"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000128"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -18514,8 +18638,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "941971",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000126"
+                 *       "code": "673242",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000128"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -18670,7 +18794,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000131"
+                     *       "session_id": "01900000-0000-7000-8000-000000000132"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -19542,7 +19666,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000055",
+                     *       "request_id": "01900000-0000-7000-8000-000000000056",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -19650,7 +19774,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000054",
+                     *       "request_id": "01900000-0000-7000-8000-000000000055",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -19749,7 +19873,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000130",
+                     *       "request_id": "01900000-0000-7000-8000-000000000131",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -19957,7 +20081,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000128",
+                     *       "request_id": "01900000-0000-7000-8000-000000000129",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -20048,7 +20172,7 @@ export interface operations {
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 12,
+                     *             "duration_ms": 1,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -20178,7 +20302,7 @@ export interface operations {
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 12,
+                     *         "duration_ms": 1,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -20594,7 +20718,7 @@ export interface operations {
                      *       "error_code": null,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000081",
+                     *       "id": "01900000-0000-7000-8000-000000000082",
                      *       "is_held": false,
                      *       "job_id": null,
                      *       "late_result": null,
@@ -20842,7 +20966,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 12,
+                     *           "duration_ms": 1,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
@@ -20859,7 +20983,7 @@ export interface operations {
                      *           "output_bytes": 9,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
-                     *           "request_id": "01900000-0000-7000-8000-000000000051",
+                     *           "request_id": "01900000-0000-7000-8000-000000000052",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "retried_as": null,
@@ -20974,14 +21098,14 @@ export interface operations {
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000047\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"eB3S1F0PVUQtwk7W6tt0Bu3M0Ne4RqFt6tC0TlyVD2g=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795571245536,\"ended_at_ms\":1795571245549},\"result\":{\"exit_code\":3,\"duration_ms\":12,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "3TzjZhU++lIyI1v/IdauYi/emtsOXxi4zArdURhrrDIz7Chlxs2Xy62OjwBHaE1noPeHGdy9xuJjqsYAXxntAg=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000047\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"k5VrTis5oU0AMQAeDwiei/L44uqGRiNBBXAtfsJ0GCY=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795576412149,\"ended_at_ms\":1795576412151},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "IjJSMnW8/NoXTED+XJzsqadRTpvfy2F0EAfljJ4WytdVsB5AfXrh9mk3eoMljeEK66QH0ZQDHRqVZ6VKGzGtAg=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 12,
+                     *       "duration_ms": 1,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
@@ -20998,7 +21122,7 @@ export interface operations {
                      *       "output_bytes": 9,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
-                     *       "request_id": "01900000-0000-7000-8000-000000000051",
+                     *       "request_id": "01900000-0000-7000-8000-000000000052",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "retried_as": null,
@@ -21504,6 +21628,245 @@ export interface operations {
             };
         };
     };
+    search_output: {
+        parameters: {
+            query: {
+                /** @description The text, in upper or lower case: 1 to 200 characters. */
+                q: string;
+                /** @description Only this stream. Offsets still count both streams. */
+                stream?: "stdout" | "stderr";
+                /** @description Where to stop: number of bytes of both streams. Default: at the end. */
+                to_bytes?: number;
+                /** @description The search stops soon after this many hits. */
+                limit?: number;
+                /** @description `next_cursor` of the response before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The lines that have the text. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "offset_bytes": 0,
+                     *           "stream": "stdout",
+                     *           "text": "deployed"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["OutputHitsView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It existed and is gone. `code` says why. */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    read_output_times: {
+        parameters: {
+            query?: {
+                /** @description Where to start: number of bytes of both streams. */
+                from_bytes?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description When the parts of the output were received. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "offset_bytes": 0,
+                     *           "received_at": "2026-01-31T12:00:00.000Z"
+                     *         }
+                     *       ],
+                     *       "next_from_bytes": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["OutputTimesView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It existed and is gone. `code` says why. */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_facts: {
         parameters: {
             query?: never;
@@ -21519,6 +21882,24 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "agent_count": 1,
+                     *           "name": "app.ports"
+                     *         },
+                     *         {
+                     *           "agent_count": 1,
+                     *           "name": "app.version"
+                     *         },
+                     *         {
+                     *           "agent_count": 1,
+                     *           "name": "role"
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["FactNamesView"];
                 };
             };
@@ -21533,7 +21914,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -22249,6 +22630,18 @@ export interface operations {
                      *       "agent_count": 1,
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "claimed_by_other_group": [],
+                     *       "cohorts": [
+                     *         {
+                     *           "agent_count": 1,
+                     *           "arch": "x86_64",
+                     *           "canary_id": null,
+                     *           "canary_name": null,
+                     *           "note": "No agent of this cohort is online. The first one that connects becomes its canary.",
+                     *           "os": "linux",
+                     *           "service_manager": "unknown",
+                     *           "state": "unproven"
+                     *         }
+                     *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "desired_version": "0.2.0",
                      *       "failed_count": 0,
@@ -22389,6 +22782,18 @@ export interface operations {
                      *       "agent_count": 1,
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "claimed_by_other_group": [],
+                     *       "cohorts": [
+                     *         {
+                     *           "agent_count": 1,
+                     *           "arch": "x86_64",
+                     *           "canary_id": null,
+                     *           "canary_name": null,
+                     *           "note": "No agent of this cohort is online. The first one that connects becomes its canary.",
+                     *           "os": "linux",
+                     *           "service_manager": "unknown",
+                     *           "state": "unproven"
+                     *         }
+                     *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "desired_version": "0.2.0",
                      *       "failed_count": 0,
@@ -22574,6 +22979,18 @@ export interface operations {
                      *       "agent_count": 1,
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "claimed_by_other_group": [],
+                     *       "cohorts": [
+                     *         {
+                     *           "agent_count": 1,
+                     *           "arch": "x86_64",
+                     *           "canary_id": null,
+                     *           "canary_name": null,
+                     *           "note": "No agent of this cohort is online. The first one that connects becomes its canary.",
+                     *           "os": "linux",
+                     *           "service_manager": "unknown",
+                     *           "state": "unproven"
+                     *         }
+                     *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "desired_version": "0.2.0",
                      *       "failed_count": 0,
@@ -22723,6 +23140,18 @@ export interface operations {
                      *       "agent_count": 1,
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "claimed_by_other_group": [],
+                     *       "cohorts": [
+                     *         {
+                     *           "agent_count": 1,
+                     *           "arch": "x86_64",
+                     *           "canary_id": null,
+                     *           "canary_name": null,
+                     *           "note": "No agent of this cohort is online. The first one that connects becomes its canary.",
+                     *           "os": "linux",
+                     *           "service_manager": "unknown",
+                     *           "state": "unproven"
+                     *         }
+                     *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "desired_version": "0.2.0",
                      *       "failed_count": 0,
@@ -22872,6 +23301,18 @@ export interface operations {
                      *       "agent_count": 1,
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "claimed_by_other_group": [],
+                     *       "cohorts": [
+                     *         {
+                     *           "agent_count": 1,
+                     *           "arch": "x86_64",
+                     *           "canary_id": null,
+                     *           "canary_name": null,
+                     *           "note": "No agent of this cohort is online. The first one that connects becomes its canary.",
+                     *           "os": "linux",
+                     *           "service_manager": "unknown",
+                     *           "state": "unproven"
+                     *         }
+                     *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "desired_version": "0.2.0",
                      *       "failed_count": 0,
@@ -23764,7 +24205,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_+XEQCSxo0y23ltZXO/b7iVTI8y9EYu5qQUhirywtF3c="
+                     *       "secret": "whsec_0000000/bF9wuFzxPSxwtvg72S+NG3jh9fZg7cNdUbk="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -24644,14 +25085,14 @@ export interface operations {
                      *           "event": "job.failed",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000098",
-                     *           "job_id": "01900000-0000-7000-8000-000000000101",
+                     *           "id": "01900000-0000-7000-8000-000000000099",
+                     *           "job_id": "01900000-0000-7000-8000-000000000102",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "the receiver answered 400",
                      *             "response": null,
                      *             "status": 400,
-                     *             "took_ms": 2
+                     *             "took_ms": 4
                      *           },
                      *           "repeat_count": 0,
                      *           "state": "failed"
@@ -24761,14 +25202,14 @@ export interface operations {
                      *       "event": "job.failed",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000098",
-                     *       "job_id": "01900000-0000-7000-8000-000000000101",
+                     *       "id": "01900000-0000-7000-8000-000000000099",
+                     *       "job_id": "01900000-0000-7000-8000-000000000102",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "the receiver answered 400",
                      *         "response": null,
                      *         "status": 400,
-                     *         "took_ms": 2
+                     *         "took_ms": 4
                      *       },
                      *       "repeat_count": 0,
                      *       "state": "pending"
@@ -26308,7 +26749,7 @@ export interface operations {
                      *           "error_code": null,
                      *           "exit_code": null,
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "explanation": "It was sent to web-1, which has not reported its start. It starts when the host has a free slot. You can cancel it.",
+                     *           "explanation": "It runs on web-1 since 2026-01-31T12:00:00.000Z. The host ends it at 2026-01-31T12:00:00.000Z at the latest. You can cancel it.",
                      *           "finished_at": null,
                      *           "id": "01900000-0000-7000-8000-000000000047",
                      *           "is_held": false,
@@ -26320,7 +26761,7 @@ export interface operations {
                      *           "output_bytes": null,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
-                     *           "request_id": "01900000-0000-7000-8000-000000000051",
+                     *           "request_id": "01900000-0000-7000-8000-000000000052",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "retried_as": null,
@@ -26328,8 +26769,8 @@ export interface operations {
                      *           "script": "deploy",
                      *           "secret_names": [],
                      *           "signal": null,
-                     *           "started_at": null,
-                     *           "state": "delivered",
+                     *           "started_at": "2026-01-31T12:00:00.000Z",
+                     *           "state": "running",
                      *           "stderr_bytes": null,
                      *           "stdin_bytes": null,
                      *           "stdout_bytes": null,
@@ -26784,7 +27225,7 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000127",
+                     *       "id": "01900000-0000-7000-8000-000000000051",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -27877,7 +28318,7 @@ export interface operations {
                      *         "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "expires_at": "2026-01-31T12:00:00.000Z",
-                     *         "id": "01900000-0000-7000-8000-000000000052",
+                     *         "id": "01900000-0000-7000-8000-000000000053",
                      *         "is_current": true,
                      *         "member_id": "01900000-0000-7000-8000-000000000035",
                      *         "refreshed_at": "2026-01-31T12:00:00.000Z",
@@ -28067,7 +28508,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "323877"
+                 *       "code": "462943"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -28182,7 +28623,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "follows_in": null,
-                     *           "id": "01900000-0000-7000-8000-000000000118",
+                     *           "id": "01900000-0000-7000-8000-000000000120",
                      *           "issuer": "http://127.0.0.1:8080",
                      *           "provider": "corp",
                      *           "subject": "subject-1"
@@ -28404,10 +28845,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACAFmP3k-Ehm54ZIDMBTm-oRtgYF0MIEljmRda0FsaxCSKUBAgMmIAEhWCB9wQqi6edwO8h145nZFAvQW64A7O7mmFbkUdpjT73RpSJYIIE4w-9ZYL96oxJnG9jVYDjW7HbgUzZfrNic0fUetTVm",
-                 *       "challenge": "mst_passkey_ARCm3fMFfzUfBANAlGDQnkn4B7BOMBGapHJWd6eynWIF5jeicyzvZyJqazGZfeD5psYInX2_M6APZrwWXodKDRvuYEUQbY_hwIx79TetdlKCnb6rXOSLntrCgs4pW97D9BR8DPwabDH6oKHKqgcxyGKKfs2ZlQ7Q2AhSPCZVuuXWjPwQlpIZgEC0YD4CoX75n6zvzfNvLyoUJcUmaGierizzMNGHIpyPtQVg3jP-K3VK7MSIeOB0t56XsZzHrCR9FcAU_c7XfmPvx1P37fbQXn8XofivRlGraoejGin5Io6zlixGWq7lVHIhvRvDIXq6twEaWE7itu8R6z-YvCZeYGnkwHtCohh1z9xS46v9li6n7icBXDnLWPCP3_HhEN_aP6zmmRWX-0V1nw-Pa7ydcWK9OS_EeH7f5jvFS1xuJMK9l3gSeiFciHHDQzV-XnFN2AjQxLsKx895BO8jsHreFynsTkYr2ftx2mQ9oOBNluDGB_kjdI_55f56PzXTEsZQGQXej6ySsoY7hyWZucVhPV7M_fSnI4yLmPjTrmB2nVKX1pl0gXUy3tjGtodciMQWWpWUAHCqpVoQEzc-YzUh0r24lT-56ikcVOPER1BxfdZZKVAwki7VfQcGS6oum7uhwz6-DAX7f3RddJArZT4hSVOQi87G6cPnTQknLMsPDlR8da3BrUpP-NPkr71oz1jfuKyCsMY7s4m6Qi4f_q43p62z5152bogyntXqL91uujtYMvxyUzy-CtrmAr0UnS6Wld-ISgaVdYt4DQ",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJ3VjZGdHd6ZmRCdFNldzF0eDVPQkNyRjVkS29BUzFIVkhKQjJ6Y1R6Nno4IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "BZj95PhIZueGSAzAU5vqEbYGBdDCBJY5kXWtBbGsQkg",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACCDc3E8bx42N6ke0-JazcAKZwt9i3po8G-WQKNM5LPk4qUBAgMmIAEhWCCgnt-M8jBtX2ktDyGvFfUpCQNky8rINL_m0C8j9FfehyJYIJItAFePloNEG9njcyAqUeJRsVZvn_kgUM0LSsiw_kF5",
+                 *       "challenge": "mst_passkey_AZX9oWE6no8UgxDjWlzLZLbt_jZoSCZHeIbOc5K7ncIaf_1cN7Jw6R5fkSRjeVCSOuTuoQnZeWzyH2WhERV2xjaw6smto4_MdMvO9d95sEuRsmLwYpqemK3jx3Wz7MRfxPkwBymXKHCSTzYkcJb1BbLEBxSlMse7noWLJds7kJBrajwYYPwKP4JyGGiVnxS1aNUSsDaAlTpuwJ22FIzx_z8kmGfu3dp2YDrwPlG1UTdGxKnIIG0nN8mb5s1c7RLDcSseehxSbQ8lMQewzR3FH0jf1iEaXMzT9kkzictIUsgSX4dq8_N5skieT6LZug9M0CPbWiD6WsvZT_9k45GKB4u4v0rKr3ApfAKhgdri63qpnnSLy-Pc3zvhZkpe1RRUFhhqTwEBYxD4yxolIqtrof5jLmEqTIRPg3Iq8BlMOuRbhOqIGI9Z1j2ueGvH1P0CeZ1pYB4G59TW8dlwPqkiTLm6ESbesIZvIlnlPuODqMv7n83t33rzLMej2QmGxO4_b_Y7ay54KjL2jgvVCM-suoAZnO8t5RQ8EBu1HG6TlQJzFODVqRsrx-Y_pFWST_L9iCMR-sw0NU7EKtXGu81FRejluBwrGp0AYbfydIvrFhHTXH53mJUJx1sS48S6kEOMadMMH-aPHHccXo2rpC0TKIfDPwOy0z6hwjmdk_F2RQfnrMkSO6uJM5-xc1bKr-YnML7xfEtJBuUgCkMwFtVIgS3y_-QTzfT80yYYGZFJ7j4LwVIcfVyHtmzUq3_ztAWsykXP7lCEDz-S9A",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJXM3BUU1gtVkwzLUstVHhnekRQUE5hWGVoTWdSM0xqeHlpT283X1ROSGtBIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "g3NxPG8eNjepHtPiWs3ACmcLfYt6aPBvlkCjTOSz5OI",
                  *       "name": "laptop"
                  *     }
                  */
@@ -28430,16 +28871,16 @@ export interface operations {
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "xfuu-yxw2-jnzi-jnp6",
-                     *         "kqzc-is22-ndzn-efhc",
-                     *         "cmer-dj6k-pbgf-wn6v",
-                     *         "7asm-rmc6-hqt6-f54s",
-                     *         "bqpe-6yx3-5ero-uqoh",
-                     *         "4psq-ftjb-wdq5-apsk",
-                     *         "zpyk-mrjk-uvqb-da2k",
-                     *         "pox5-xmig-wegf-n7km",
-                     *         "zumq-u5jb-g4ny-eez3",
-                     *         "gmyt-ssst-cpml-j2px"
+                     *         "awqe-vrhf-kda4-zpix",
+                     *         "7rki-3eiw-o47z-exk3",
+                     *         "fgbm-2uhw-gtjs-3b36",
+                     *         "vq74-xwjq-tdlv-3bko",
+                     *         "dzf2-fvvg-ggoj-f4xm",
+                     *         "khsn-ecxq-bxai-z7ri",
+                     *         "q3jw-3s4o-az4e-su6j",
+                     *         "cfab-myof-ssv6-hand",
+                     *         "t22b-cpu5-mur6-uu4b",
+                     *         "klxo-4aql-mdil-mrjr"
                      *       ]
                      *     }
                      */
@@ -28561,12 +29002,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_ARCm3fMFfzUfBANAlGDQnkn4B7BOMBGapHJWd6eynWIF5jeicyzvZyJqazGZfeD5psYInX2_M6APZrwWXodKDRvuYEUQbY_hwIx79TetdlKCnb6rXOSLntrCgs4pW97D9BR8DPwabDH6oKHKqgcxyGKKfs2ZlQ7Q2AhSPCZVuuXWjPwQlpIZgEC0YD4CoX75n6zvzfNvLyoUJcUmaGierizzMNGHIpyPtQVg3jP-K3VK7MSIeOB0t56XsZzHrCR9FcAU_c7XfmPvx1P37fbQXn8XofivRlGraoejGin5Io6zlixGWq7lVHIhvRvDIXq6twEaWE7itu8R6z-YvCZeYGnkwHtCohh1z9xS46v9li6n7icBXDnLWPCP3_HhEN_aP6zmmRWX-0V1nw-Pa7ydcWK9OS_EeH7f5jvFS1xuJMK9l3gSeiFciHHDQzV-XnFN2AjQxLsKx895BO8jsHreFynsTkYr2ftx2mQ9oOBNluDGB_kjdI_55f56PzXTEsZQGQXej6ySsoY7hyWZucVhPV7M_fSnI4yLmPjTrmB2nVKX1pl0gXUy3tjGtodciMQWWpWUAHCqpVoQEzc-YzUh0r24lT-56ikcVOPER1BxfdZZKVAwki7VfQcGS6oum7uhwz6-DAX7f3RddJArZT4hSVOQi87G6cPnTQknLMsPDlR8da3BrUpP-NPkr71oz1jfuKyCsMY7s4m6Qi4f_q43p62z5152bogyntXqL91uujtYMvxyUzy-CtrmAr0UnS6Wld-ISgaVdYt4DQ",
+                     *       "challenge": "mst_passkey_AZX9oWE6no8UgxDjWlzLZLbt_jZoSCZHeIbOc5K7ncIaf_1cN7Jw6R5fkSRjeVCSOuTuoQnZeWzyH2WhERV2xjaw6smto4_MdMvO9d95sEuRsmLwYpqemK3jx3Wz7MRfxPkwBymXKHCSTzYkcJb1BbLEBxSlMse7noWLJds7kJBrajwYYPwKP4JyGGiVnxS1aNUSsDaAlTpuwJ22FIzx_z8kmGfu3dp2YDrwPlG1UTdGxKnIIG0nN8mb5s1c7RLDcSseehxSbQ8lMQewzR3FH0jf1iEaXMzT9kkzictIUsgSX4dq8_N5skieT6LZug9M0CPbWiD6WsvZT_9k45GKB4u4v0rKr3ApfAKhgdri63qpnnSLy-Pc3zvhZkpe1RRUFhhqTwEBYxD4yxolIqtrof5jLmEqTIRPg3Iq8BlMOuRbhOqIGI9Z1j2ueGvH1P0CeZ1pYB4G59TW8dlwPqkiTLm6ESbesIZvIlnlPuODqMv7n83t33rzLMej2QmGxO4_b_Y7ay54KjL2jgvVCM-suoAZnO8t5RQ8EBu1HG6TlQJzFODVqRsrx-Y_pFWST_L9iCMR-sw0NU7EKtXGu81FRejluBwrGp0AYbfydIvrFhHTXH53mJUJx1sS48S6kEOMadMMH-aPHHccXo2rpC0TKIfDPwOy0z6hwjmdk_F2RQfnrMkSO6uJM5-xc1bKr-YnML7xfEtJBuUgCkMwFtVIgS3y_-QTzfT80yYYGZFJ7j4LwVIcfVyHtmzUq3_ztAWsykXP7lCEDz-S9A",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "wV6FtwzfdBtSew1tx5OBCrF5dKoAS1HVHJB2zcTz6z8",
-                     *       "user_handle": "AaIQYznDcK-p4lvg_BJR8Q",
+                     *       "nonce": "W3pTSX-VL3-K-TxgzDPPNaXehMgR3LjxyiOo7_TNHkA",
+                     *       "user_handle": "AaIQsd1EdcOXyWyQ7_IYFw",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -28677,7 +29118,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "xfuu-yxw2-jnzi-jnp6"
+                 *       "code": "awqe-vrhf-kda4-zpix"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -28908,7 +29349,7 @@ export interface operations {
                      *           "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000052",
+                     *           "id": "01900000-0000-7000-8000-000000000053",
                      *           "is_current": true,
                      *           "member_id": "01900000-0000-7000-8000-000000000035",
                      *           "refreshed_at": "2026-01-31T12:00:00.000Z",
@@ -29122,8 +29563,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=DVBAM5LZJYAKUSPWTBFAPNOWKFP3O4L4&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "DVBAM5LZJYAKUSPWTBFAPNOWKFP3O4L4"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=FD37SSJPR5MXJJHPTSFFIOKIAU5WCGUE&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "FD37SSJPR5MXJJHPTSFFIOKIAU5WCGUE"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -29229,7 +29670,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "hahj-bnkl-twoc-jzxn"
+                 *       "code": "eqbl-ntsr-kqv7-o5x5"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -29343,7 +29784,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "396300"
+                 *       "code": "672968"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -29359,16 +29800,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "w7uk-s6z5-g4dj-ybvz",
-                     *         "is25-yjbg-7y3t-akpu",
-                     *         "5pcj-fu32-w6jo-mihy",
-                     *         "3ip5-lnbl-cv7a-rxq5",
-                     *         "r5o7-3e3y-y62p-oufo",
-                     *         "omf5-4seu-5skt-pw25",
-                     *         "k4bi-freq-lvmp-2cgd",
-                     *         "twss-4frg-nugr-7r53",
-                     *         "bxi4-vfyr-gp4v-nlrb",
-                     *         "uitk-vsfu-igaz-qeqf"
+                     *         "fc72-nqwu-egvs-vigt",
+                     *         "djvi-wi6b-owxz-4whe",
+                     *         "exty-rtfs-wbg5-c2ml",
+                     *         "vz2y-xswq-eqwu-z4da",
+                     *         "qmmj-qvyi-bzyv-7l5s",
+                     *         "2a37-hefe-isjk-2igu",
+                     *         "xw7t-b3gl-d3b5-4lak",
+                     *         "d544-sazm-r4m2-kzob",
+                     *         "j4m2-6bzd-igbc-2xx5",
+                     *         "6vqr-zr4u-c2bk-h77h"
                      *       ]
                      *     }
                      */
@@ -29475,7 +29916,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "396300"
+                 *       "code": "672968"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -29491,16 +29932,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "hahj-bnkl-twoc-jzxn",
-                     *         "5jja-o5dr-275n-eoay",
-                     *         "tpfo-uzyq-2d3d-thjg",
-                     *         "x66o-ruia-rhtp-ckx2",
-                     *         "ipdr-m7xh-bk7m-nwjb",
-                     *         "ed2u-4me4-j5de-doys",
-                     *         "lbl3-bwsk-63ic-o4da",
-                     *         "ci2i-cxz7-zb6g-v4ab",
-                     *         "swdb-pnit-c27g-vqzi",
-                     *         "fmde-2o4c-6wd3-adod"
+                     *         "eqbl-ntsr-kqv7-o5x5",
+                     *         "whbg-6x7x-xpyh-3tfk",
+                     *         "a5pz-f3gi-ujhd-ihnq",
+                     *         "f73x-sctb-pkp3-lyxw",
+                     *         "54hv-qnok-5zey-kpj5",
+                     *         "jeew-j3pr-z6vo-xkg3",
+                     *         "vabv-aq55-kp2p-nt2n",
+                     *         "52ak-teyz-7cvh-hwmc",
+                     *         "3aol-wodg-balg-6f5g",
+                     *         "szyh-6brq-4skm-7wnj"
                      *       ]
                      *     }
                      */
@@ -29952,7 +30393,7 @@ export interface operations {
                      *           "entry_count": 2,
                      *           "executor": "sh",
                      *           "format": "tar.zst",
-                     *           "id": "01900000-0000-7000-8000-000000000053",
+                     *           "id": "01900000-0000-7000-8000-000000000054",
                      *           "kind": "job",
                      *           "name": "backup",
                      *           "parameters": [],
@@ -30070,7 +30511,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000053",
+                     *       "id": "01900000-0000-7000-8000-000000000054",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -30193,7 +30634,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000053",
+                     *       "id": "01900000-0000-7000-8000-000000000054",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -30454,7 +30895,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000053",
+                     *       "id": "01900000-0000-7000-8000-000000000054",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -30599,7 +31040,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000041",
-                     *           "key_fingerprint": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5",
+                     *           "key_fingerprint": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -30689,8 +31130,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T01:47:42Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 27785928,\n        \"sha256\": \"47237d36e59c31054c226a873507d8a4f66e51150bf52f385250dd25be66a812\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4815344,\n        \"sha256\": \"bf0d7e52492d70678b9c125057a723fb78790f25c3a9f3227d2e3eb8bd100a7d\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"zg0DWG+r+UztZ28DcLN5BGmzU2PJ5YDCHBUCPr8UHtk=\",\n  \"signature\": \"I0KjGq6IIC8IQJ/OiLVKR1JtJIidzY8t1aHerpdJ3ogE3easShxODAzgv61FLmmJYNVNWHyecX/zPrRLE7fjAA==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T03:13:40Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28408152,\n        \"sha256\": \"04c409187115d15a1de4ab9ce4f0380678e3e8747efab4708468bce78ed18682\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4811472,\n        \"sha256\": \"0aed29fe749c58bb738209865905ba70731a94d7a892aa48084969742471667b\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"9JDLhTPYUBUagOkU20/JBaN9lM1Kia0kOHOJJydISmE=\",\n  \"signature\": \"DxC7+517nrWReX/GFoOz7cQfLoff3uzru3jg/CkofsUe0h2u48xyPV/XVBX5+PYiFlVKXe9l5udp6Pm3TwbuBg==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -30709,7 +31150,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5",
+                     *       "key_fingerprint": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -30822,9 +31263,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "wHm5cX1WDhH0nRVxRqjwR1ccoyju+SJFuzTyy/mAzMI=",
-                 *       "old": "zg0DWG+r+UztZ28DcLN5BGmzU2PJ5YDCHBUCPr8UHtk=",
-                 *       "signature": "6+h5kebR1X0ADzUNs62+JJni/DFW7SWEKxQ4xDnfU5AbFUWYjricMfHALLMhqLTJznAOzOEyzCqDv1ma9ydcDQ=="
+                 *       "new": "VLoC+gz4AOMPylUnEZrXBZPU8En7EMhKEKDNUkaKbg8=",
+                 *       "old": "9JDLhTPYUBUagOkU20/JBaN9lM1Kia0kOHOJJydISmE=",
+                 *       "signature": "O6Ljc016fcpZoEurY/akIGbaG/Nami+FXktNjgTg7tJFnlkiDogP4tJj29pAlWukJzVnvZY8GK7rFe5RRZS9AA=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -30839,8 +31280,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "48ea2b419c273d32586479d4e735be00abe6b092ae086a48d422e28837bd182c",
-                     *       "old_fingerprint": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5"
+                     *       "new_fingerprint": "ce41fecf892db5d14c72a02fbe0e82c0971339979c8cedaaeff6c63423e89401",
+                     *       "old_fingerprint": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -30959,24 +31400,24 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5",
+                     *       "key_fingerprint": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 27785928,
+                     *           "bytes": 28408152,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "47237d36e59c31054c226a873507d8a4f66e51150bf52f385250dd25be66a812"
+                     *           "sha256": "04c409187115d15a1de4ab9ce4f0380678e3e8747efab4708468bce78ed18682"
                      *         },
                      *         {
-                     *           "bytes": 4815344,
+                     *           "bytes": 4811472,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "bf0d7e52492d70678b9c125057a723fb78790f25c3a9f3227d2e3eb8bd100a7d"
+                     *           "sha256": "0aed29fe749c58bb738209865905ba70731a94d7a892aa48084969742471667b"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -31066,7 +31507,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5",
+                     *       "key_fingerprint": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -31202,7 +31643,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "38c1feb895d3ede32910f79112cabc972df5e02c62db57da79805c462ab005f5",
+                     *       "key_fingerprint": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32762,10 +33203,10 @@ export interface operations {
                      *           "duration_ms": null,
                      *           "ended_at": null,
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000116",
+                     *           "id": "01900000-0000-7000-8000-000000000118",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000117",
+                     *           "job_id": "01900000-0000-7000-8000-000000000119",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -32989,7 +33430,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000117"
+                     *       "job_id": "01900000-0000-7000-8000-000000000119"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -35015,7 +35456,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "01900000-0000-7000-8000-000000000113",
+                     *           "id": "01900000-0000-7000-8000-000000000114",
                      *           "name": "proxy",
                      *           "package": "package:proxy@1.2.0",
                      *           "state_counts": {},
@@ -37056,20 +37497,33 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "attempt_count": 1,
+                     *           "attempt_count": 0,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "due_at": "2026-01-31T12:00:00.000Z",
                      *           "event": "job.finished",
                      *           "finished_at": null,
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
                      *           "id": "01900000-0000-7000-8000-000000000050",
+                     *           "job_id": "01900000-0000-7000-8000-000000000051",
+                     *           "last_attempt": null,
+                     *           "state": "pending",
+                     *           "url": "https://hooks.invalid/muster"
+                     *         },
+                     *         {
+                     *           "attempt_count": 1,
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "due_at": "2026-01-31T12:00:00.000Z",
+                     *           "event": "job.finished",
+                     *           "finished_at": null,
+                     *           "give_up_at": "2026-01-31T12:00:00.000Z",
+                     *           "id": "01900000-0000-7000-8000-000000000117",
                      *           "job_id": "01900000-0000-7000-8000-000000000049",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 2
+                     *             "took_ms": 1
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -37163,30 +37617,16 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "attempt_count": 1,
-                     *       "attempts": [
-                     *         {
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
-                     *           "response": null,
-                     *           "status": null,
-                     *           "took_ms": 2
-                     *         }
-                     *       ],
+                     *       "attempt_count": 0,
+                     *       "attempts": [],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "due_at": "2026-01-31T12:00:00.000Z",
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
                      *       "id": "01900000-0000-7000-8000-000000000050",
-                     *       "job_id": "01900000-0000-7000-8000-000000000049",
-                     *       "last_attempt": {
-                     *         "at": "2026-01-31T12:00:00.000Z",
-                     *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
-                     *         "response": null,
-                     *         "status": null,
-                     *         "took_ms": 2
-                     *       },
+                     *       "job_id": "01900000-0000-7000-8000-000000000051",
+                     *       "last_attempt": null,
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
                      *     }
@@ -37267,21 +37707,15 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "attempt_count": 1,
+                     *       "attempt_count": 0,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "due_at": "2026-01-31T12:00:00.000Z",
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
                      *       "id": "01900000-0000-7000-8000-000000000050",
-                     *       "job_id": "01900000-0000-7000-8000-000000000049",
-                     *       "last_attempt": {
-                     *         "at": "2026-01-31T12:00:00.000Z",
-                     *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
-                     *         "response": null,
-                     *         "status": null,
-                     *         "took_ms": 2
-                     *       },
+                     *       "job_id": "01900000-0000-7000-8000-000000000051",
+                     *       "last_attempt": null,
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
                      *     }

@@ -1,4 +1,5 @@
 /** The texts of the chosen language. `words.t` changes with it, and so does what is on the screen. */
+import { locale } from '../text/locale.svelte';
 import { de } from './de';
 import { en, type Messages } from './en';
 
@@ -19,17 +20,16 @@ class Words {
     return CATALOGUE[this.locale];
   }
   constructor() {
-    document.documentElement.lang = this.locale;
+    document.documentElement.lang = locale.current = this.locale;
     // Chosen in another tab.
     addEventListener('storage', ({ key }) => key === STORE && this.#show(first()));
   }
-  choose(locale: Locale): void {
-    localStorage.setItem(STORE, locale);
-    this.#show(locale);
+  choose(chosen: Locale): void {
+    localStorage.setItem(STORE, chosen);
+    this.#show(chosen);
   }
-  #show(locale: Locale): void {
-    this.locale = locale;
-    document.documentElement.lang = locale;
+  #show(chosen: Locale): void {
+    document.documentElement.lang = locale.current = this.locale = chosen;
   }
   number(value: number): string {
     return new Intl.NumberFormat(this.locale).format(value);

@@ -71,8 +71,8 @@ const ENTRIES: Entry[] = [
   ['/settings/account', 'settings', () => import('../access/people/Account.svelte')],
   ['/device', 'settings', () => import('../access/sign_in/Device.svelte')],
   ['/settings/sessions', 'settings', () => import('../access/people/Sessions.svelte')],
-  // Every component in every state, while the dashboard is developed.
-  ...(import.meta.env.DEV ? [['/ui', 'settings', () => import('../components/Components.svelte')] satisfies Entry] : []),
+  // Every component in every state. No screen leads there.
+  ['/ui', 'settings', () => import('../components/Components.svelte')],
 ];
 
 export const SECTIONS: { section: Section; href: string }[] = [

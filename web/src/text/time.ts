@@ -1,4 +1,5 @@
 /** Times and quantities in the words of a language. */
+import { locale as chosen } from './locale.svelte';
 
 const UNITS: [Intl.RelativeTimeFormatUnit, number][] = [
   ['day', 86_400],
@@ -26,6 +27,10 @@ export function relative(instant: number, now: number, locale: string): string {
 export const absolute = (instant: number, locale: string): string =>
   dates(locale, { dateStyle: 'medium', timeStyle: 'medium' }).format(instant);
 
+/** The time of day, with seconds. */
+export const clockTime = (instant: number, locale: string): string =>
+  kept(`${locale} clock`, () => new Intl.DateTimeFormat(locale, { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' })).format(instant);
+
 /** Without seconds, for sentences. */
 export const moment = (instant: number, locale: string): string =>
   dates(locale, { dateStyle: 'medium', timeStyle: 'short' }).format(instant);
@@ -34,9 +39,13 @@ export const moment = (instant: number, locale: string): string =>
 export const withTimes = (text: string, locale: string): string =>
   text.replace(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g, (found) => absolute(new Date(found).getTime(), locale));
 
+/** A number with one digit after its sign: `8.4`, in German `8,4`. */
+const oneDigit = (value: number): string =>
+  kept(`${chosen.current} one digit`, () => new Intl.NumberFormat(chosen.current, { minimumFractionDigits: 1, maximumFractionDigits: 1 })).format(value);
+
 export function duration(ms: number): string {
   if (ms < 1_000) return `${Math.round(ms)} ms`;
-  if (ms < 10_000) return `${(ms / 1_000).toFixed(1)} s`;
+  if (ms < 10_000) return `${oneDigit(ms / 1_000)} s`;
   const seconds = Math.floor(ms / 1_000);
   if (seconds < 60) return `${seconds} s`;
   const minutes = Math.floor(seconds / 60);
@@ -55,5 +64,5 @@ export function bytes(count: number): string {
     value /= 1_000;
     unit += 1;
   }
-  return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
+  return `${value < 10 ? oneDigit(value) : Math.round(value)} ${units[unit]}`;
 }

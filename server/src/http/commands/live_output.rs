@@ -24,7 +24,7 @@ use crate::services::access::caller::Caller;
 use crate::services::commands::output::live::{Ended, LiveEvent, LiveRequest};
 
 /// What the database can count to.
-const MAX_OFFSET_BYTES: u64 = 9_223_372_036_854_775_807;
+pub(in crate::http) const MAX_OFFSET_BYTES: u64 = 9_223_372_036_854_775_807;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(follow_output))

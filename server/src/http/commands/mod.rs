@@ -8,4 +8,5 @@ pub(super) mod jobs;
 pub(super) mod ladder;
 pub(super) mod live_output;
 pub(super) mod output;
+pub(super) mod output_search;
 pub(super) mod steps;

@@ -49,6 +49,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::schedules::calendars::routes())
         .merge(super::commands::output::routes())
         .merge(super::commands::live_output::routes())
+        .merge(super::commands::output_search::routes())
         .merge(super::integrations::events::routes())
         .merge(super::certificates::routes())
         .merge(super::access::keys::api_keys::routes())

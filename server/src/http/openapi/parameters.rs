@@ -20,6 +20,7 @@ use crate::domain::library::rules::{MAX_FOLDER_BYTES, MAX_SEARCH_CHARS};
 use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::domain::schedules::hook::proof::MAX_DELIVERY_ID_CHARS;
 use crate::http::access::audit_query::MAX_LINK;
+use crate::http::commands::output_search::MAX_TEXT_CHARS;
 use crate::http::fleet::agent_history::MAX_SAMPLES;
 use crate::services::commands::{MAX_IDEMPOTENCY_KEY_CHARS, MAX_WAIT_MS};
 use crate::services::schedules::{DEFAULT_COUNT, MAX_COUNT};
@@ -83,6 +84,16 @@ fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
         }
         "subject_kind" => {
             ("A kind of subject.", json!({"type": "string", "pattern": "^[a-z_]{1,64}$"}))
+        }
+        "cursor" if operation == "search_output" => (
+            "`next_cursor` of the previous response. Opaque.",
+            json!({"type": "string", "pattern": "^[0-9]{1,19}\\.[0-9]{1,19}$"}),
+        ),
+        "q" if operation == "search_output" => {
+            ("The text.", json!({"type": "string", "minLength": 1, "maxLength": MAX_TEXT_CHARS}))
+        }
+        "to_bytes" => {
+            ("Where to stop.", json!({"type": "integer", "minimum": 0, "maximum": i64::MAX}))
         }
         "cursor" => (
             "`next_cursor` of the previous page. Opaque.",

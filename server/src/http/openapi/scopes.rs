@@ -46,6 +46,8 @@ const WITHOUT_BODY: &[(&str, &str, &[Scope])] = &[
     ("GET", "/api/executions/{id}", &[Scope::CommandsRead]),
     ("GET", "/api/executions/{id}/output", &[Scope::CommandsRead]),
     ("GET", "/api/executions/{id}/output/live", &[Scope::CommandsRead]),
+    ("GET", "/api/executions/{id}/output/search", &[Scope::CommandsRead]),
+    ("GET", "/api/executions/{id}/output/times", &[Scope::CommandsRead]),
     ("GET", "/api/groups", &[Scope::AgentsRead]),
     ("GET", "/api/groups/{id}", &[Scope::AgentsRead]),
     ("DELETE", "/api/groups/{id}", &[Scope::AgentsWrite]),

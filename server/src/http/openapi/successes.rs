@@ -101,6 +101,8 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("follow_audit", "200", "A stream of events. The schema describes one event."),
     ("export_tenant", "200", "Lines of JSON."),
     ("follow_events", "200", "A stream of events. The schema describes one event."),
+    ("search_output", "200", "The lines that have the text."),
+    ("read_output_times", "200", "When the parts of the output were received."),
     ("follow_output", "200", "A stream of events. The schema describes one event."),
     ("get_agent", "200", "The agent."),
     ("get_agent_key", "200", "The agent key, without its secret."),

@@ -671,6 +671,8 @@ CREATE TABLE output_chunks (
     file_bytes bigint NOT NULL DEFAULT 0,
     file_end_bytes bigint NOT NULL DEFAULT 0,
     checksum bigint NOT NULL DEFAULT 0,
+    -- When it was received: marks of an offset and an instant.
+    received {bytes} NOT NULL,
     PRIMARY KEY (command_id, offset_bytes)
 );
 -- Finds output to compact. Most commands have one short chunk, which is not in this index.
@@ -684,7 +686,8 @@ CREATE TABLE output_blobs (
     stdout_bytes bigint NOT NULL,
     stored_bytes bigint NOT NULL,
     finished_at bigint NOT NULL,
-    dropped_at bigint
+    dropped_at bigint,
+    received {bytes} NOT NULL
 );
 CREATE INDEX output_blobs_age ON output_blobs (finished_at, stored_bytes) WHERE dropped_at IS NULL;
 

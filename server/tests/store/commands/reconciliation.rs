@@ -72,6 +72,7 @@ async fn what_is_listed_goes_on_from_its_committed_offset(fixture: Fixture) {
         stdout_offset_bytes: 0,
         stdout_bytes: 4,
         records: Bytes::from_static(b"-"),
+        received_at: muster_server::domain::time::Timestamp(1),
     };
     fixture.store.writer().commit(chunk).await.expect("append");
     let reconciled = reconcile(&fixture, &session, &[(id, InventoryState::Running)]).await;

@@ -250,6 +250,7 @@ impl Simulation {
                     stdout_offset_bytes: *offset,
                     stdout_bytes: length,
                     records: Bytes::from_static(b"-"),
+                    received_at: muster_server::domain::time::Timestamp(1),
                 };
                 let done = writer.commit(operation);
                 async move { answer(done.await, Answer::Output) }.boxed()

@@ -57,6 +57,7 @@ impl Printed {
             stdout_offset_bytes: length(Some(Stream::Stdout), &self.0),
             stdout_bytes: length(Some(Stream::Stdout), records),
             records: Bytes::from(bytes),
+            received_at: muster_server::domain::time::Timestamp(1),
         }
     }
 }

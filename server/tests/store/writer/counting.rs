@@ -75,6 +75,7 @@ async fn writes_retried_after_a_failed_batch_count_once(fixture: Fixture) {
         stdout_offset_bytes: 0,
         stdout_bytes: 1,
         records: Bytes::from_static(b"\x01\0\0\0\x01x"),
+        received_at: muster_server::domain::time::Timestamp(1),
     };
     fixture.beside_a_failure(settlement).await.expect("settle");
     fixture.beside_a_failure(writer.commit(output)).await.expect("append");

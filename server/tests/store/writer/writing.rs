@@ -66,6 +66,7 @@ async fn after_a_failed_write_of_a_session_no_later_one_is_kept() {
         stdout_offset_bytes: 0,
         stdout_bytes: 1,
         records: Bytes::from_static(b"\x01\0\0\0\x01x"),
+        received_at: muster_server::domain::time::Timestamp(1),
     };
     tokio::task::block_in_place(|| fixture.cluster().stop());
     let lost = fixture.store.writer().commit(output).await;

@@ -29,6 +29,22 @@ test('a character that is cut in two is put together', () => {
   expect(shown(lines)).toEqual(['ü']);
 });
 
+test('each line knows its first byte, however the output is cut and whatever it is', () => {
+  const parts: ['stdout' | 'stderr', string][] = [['stdout', 'a€b\n\nü'], ['stderr', 'warn 𝄞\n'], ['stdout', 'end\nlast']];
+  const bytes = parts.map(([stream, text]) => [stream, new TextEncoder().encode(text)] as const);
+  const expected = [0, 6, 7, 9, 23];
+  const whole = new OutputLines();
+  const torn = new OutputLines();
+  let offset = 0;
+  for (const [i, [stream, raw]] of bytes.entries()) {
+    whole.append(stream, parts[i]![1], offset);
+    for (let at = 0; at < raw.length; at += 2) torn.appendBytes(stream, raw.slice(at, at + 2), offset + at);
+    offset += raw.length;
+  }
+  expect(whole.lines.map((line) => line.at)).toEqual(expected);
+  for (const lines of [whole, torn]) expect([...expected, 10, 99].map((byte) => lines.lineAt(byte))).toEqual([0, 1, 2, 3, 4, undefined, undefined]);
+});
+
 test('a colour lasts over the end of its line', () => {
   const lines = new OutputLines();
   lines.append('stdout', '\u001b[31mred\nstill\u001b[0m\nplain\n');

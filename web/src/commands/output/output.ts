@@ -8,6 +8,8 @@ export interface Line {
   raw: string;
   /** The colours that the line before left on. */
   start: Style;
+  /** Bytes of both streams before it. */
+  at: number;
 }
 
 /** Output as the server sends it: text, or bytes that are no text. */
@@ -32,6 +34,16 @@ export function untilByte(piece: Piece, end: number): Piece | undefined {
   return raw.length <= room ? piece : { ...piece, base64: btoa(raw.slice(0, room)) };
 }
 
+/** The longest character. */
+const CHARACTER_BYTES = 4;
+const isPlain = (text: string): boolean => /^[\u0000-\u007f]*$/.test(text);
+/** Bytes of a text in UTF-8. */
+function bytesOf(text: string): number {
+  let bytes = text.length;
+  for (const char of text) bytes += char.length === 2 ? 2 : char > '\u07ff' ? 2 : char > '\u007f' ? 1 : 0;
+  return bytes;
+}
+
 export class OutputLines {
   readonly lines: Line[] = [];
   /** The first line of stderr. */
@@ -45,19 +57,45 @@ export class OutputLines {
     return Math.min(this.lines.length, ...Object.values(this.#open));
   }
 
-  appendBytes(stream: StreamName, bytes: Uint8Array): void {
-    this.append(stream, this.#decoders[stream].decode(bytes, { stream: true }));
+  /** The line that begins at this byte, if there is one. A first character that came in parts counts from its last one. */
+  lineAt(byte: number): number | undefined {
+    let [low, high] = [0, this.lines.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.lines[middle]!.at < byte) low = middle + 1;
+      else high = middle;
+    }
+    return low < this.lines.length && this.lines[low]!.at - byte < CHARACTER_BYTES ? low : undefined;
   }
 
-  append(stream: StreamName, text: string): void {
+  appendBytes(stream: StreamName, bytes: Uint8Array, offset = 0): void {
+    // A line break is one byte, also in what is no text.
+    const lengths: number[] = [];
+    for (let from = 0; from <= bytes.length; ) {
+      const end = bytes.indexOf(10, from);
+      lengths.push((end < 0 ? bytes.length : end) - from);
+      from = end < 0 ? bytes.length + 1 : end + 1;
+    }
+    this.#append(stream, this.#decoders[stream].decode(bytes, { stream: true }), offset, (_, i) => lengths[i] ?? 0);
+  }
+
+  /** Adds text; `offset`: bytes of both streams before it. */
+  append(stream: StreamName, text: string, offset = 0): void {
+    this.#append(stream, text, offset, isPlain(text) ? (piece) => piece.length : bytesOf);
+  }
+
+  #append(stream: StreamName, text: string, offset: number, lengthOf: (piece: string, i: number) => number): void {
     const pieces = text.split('\n');
+    let next = offset;
     pieces.forEach((piece, i) => {
       const isLast = i === pieces.length - 1;
+      const at = next;
+      next += lengthOf(piece, i) + 1;
       const open = this.#open[stream];
       if (open !== undefined) this.lines[open]!.raw += piece;
       else if (piece !== '' || !isLast) {
         if (stream === 'stderr') this.firstError ??= this.lines.length;
-        this.lines.push({ stream, raw: piece, start: this.#styles[stream] });
+        this.lines.push({ stream, raw: piece, start: this.#styles[stream], at });
       } else return;
       const index = open ?? this.lines.length - 1;
       if (isLast) {

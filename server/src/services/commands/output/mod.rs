@@ -3,3 +3,4 @@
 pub mod compaction;
 pub mod live;
 pub mod read;
+pub mod search;

@@ -275,6 +275,7 @@ impl LiveSession {
                     stdout_offset_bytes: chunk.start.stdout_bytes,
                     stdout_bytes: chunk.stdout_bytes,
                     records: chunk.records,
+                    received_at: self.service.clock.now(),
                 };
                 let stored =
                     self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;

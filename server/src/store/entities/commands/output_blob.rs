@@ -27,6 +27,8 @@ pub struct Model {
     pub finished_at: Timestamp,
     /// When the file was dropped to make room. The row remains, to show that there was output.
     pub dropped_at: Option<Timestamp>,
+    /// When it was received, as `domain::commands::received` stores it.
+    pub received: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -28,6 +28,8 @@ pub struct Model {
     pub file_end_bytes: i64,
     /// CRC-32 of the records in the live file.
     pub checksum: i64,
+    /// When it was received, as `domain::commands::received` stores it.
+    pub received: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

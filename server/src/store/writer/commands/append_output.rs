@@ -9,7 +9,9 @@ use sea_orm::{
     QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
+use crate::domain::commands::received::{self, Mark};
 use crate::domain::ids::{AgentId, CommandId};
+use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::blobs::{BlobError, BlobName, Blobs};
 use crate::store::entities::commands::{output_blob, output_chunk};
@@ -43,6 +45,8 @@ pub struct AppendOutput {
     /// Payload of stdout in the chunk.
     pub stdout_bytes: u64,
     pub records: Bytes,
+    /// When the server got it.
+    pub received_at: Timestamp,
 }
 
 impl BatchOperation for AppendOutput {
@@ -191,6 +195,10 @@ impl AppendOutput {
             file_bytes: Set(file_bytes),
             file_end_bytes: Set(file_end_bytes.cast_signed()),
             checksum: Set(checksum.into()),
+            received: Set(received::encode(&[Mark {
+                offset_bytes: self.offset_bytes,
+                received_at: self.received_at,
+            }])),
         }
     }
 }

@@ -313,6 +313,8 @@ pub fn operations() -> Vec<Operation> {
         act("/api/executions/{id}/cancel", CONTROL),
         get("/api/executions/{id}/output", COMMANDS_READ, NotFound),
         get("/api/executions/{id}/output/live", COMMANDS_READ, NotFound),
+        get("/api/executions/{id}/output/search", COMMANDS_READ, NotFound).query("?q=x"),
+        get("/api/executions/{id}/output/times", COMMANDS_READ, NotFound),
         get("/api/certificates", AGENTS_READ, Hidden),
         get("/api/certificates/status", AGENTS_READ, Hidden),
         post("/api/certificates", &[], Unrelated, json!({"request": ""})),

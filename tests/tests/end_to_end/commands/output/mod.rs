@@ -3,6 +3,7 @@
 mod ended;
 mod live;
 mod logs;
+mod search;
 mod viewers;
 
 use std::path::{Path, PathBuf};

@@ -290,6 +290,8 @@ async fn jobs(run: &mut Recorder<'_>, id: &str) {
     run.get("/api/executions?state=failed&state=lost").await;
     run.get(&format!("{execution}/output")).await;
     run.get(&format!("{execution}/output/live?follow=false")).await;
+    run.get(&format!("{execution}/output/search?q=deployed")).await;
+    run.get(&format!("{execution}/output/times")).await;
     let command = execution.replace("executions", "commands");
     run.get(&format!("{command}?wait_ms=60000")).await;
     run.get(&format!("{command}/output")).await;

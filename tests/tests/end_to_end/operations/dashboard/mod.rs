@@ -20,7 +20,7 @@ const PEOPLE: [&str; 6] =
 const LIBRARY: [&str; 4] = ["files", "packages", "screens", "tasks-and-retries"];
 /// On a server that ends TLS itself.
 const TLS: [&str; 1] = ["authority"];
-const WORK: [&str; 3] = ["performance", "schedules-and-alerts", "steps-and-services"];
+const WORK: [&str; 4] = ["operate", "performance", "schedules-and-alerts", "steps-and-services"];
 
 async fn get(fixture: &Fixture, path: &str, accept: &str) -> Response {
     let client = Client::builder().no_proxy().build().expect("make a client");

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use muster_tests::{
     ALL, Agent, AgentOptions, Api, Database, Fixture, JsonFields as _, PASSWORD, Process,
-    Publisher, Script, ServerOptions, TestDir, eventually, free_port, repository, within,
+    Publisher, Script, ServerOptions, TestDir, agent_program, eventually, free_port, repository,
+    within,
 };
 use serde_json::{Value, json};
 
@@ -20,6 +21,8 @@ pub(super) struct Story {
     fixture: Fixture,
     control: PathBuf,
     agents: Vec<Agent>,
+    /// The key of the last of them.
+    last_key: String,
     first: Option<Agent>,
     /// Which makes the first owner, once.
     setup_token: String,
@@ -38,13 +41,15 @@ impl Story {
         let control = fixture.test_dir.folder("control");
         let setup_token = fs::read_to_string(fixture.server.data_dir().join("setup_token"));
         let setup_token = setup_token.expect("the token").trim().to_owned();
-        let mut story = Self { fixture, control, agents: Vec::new(), first: None, setup_token };
+        let (agents, last_key) = (Vec::new(), String::new());
+        let mut story = Self { fixture, control, agents, last_key, first: None, setup_token };
         for number in 1..=3 {
             let name = format!("shop-{number}");
             let body = json!({"name": name, "permissions": ALL, "tags": ["shop"]});
             let key = story.fixture.api.post("/api/agents/keys", body).await.expect(201);
             let agent = story.agent(&name, key.text("key"));
             story.agents.push(agent);
+            key.text("key").clone_into(&mut story.last_key);
             let id = story.fixture.online(key.text("id")).await.id().to_owned();
             let path = format!("/api/agents/{id}");
             story.fixture.api.patch(&path, json!({"name": name})).await.expect(200);
@@ -94,7 +99,8 @@ impl Story {
         let control = fixture.test_dir.folder("control");
         let setup_token = fs::read_to_string(fixture.server.data_dir().join("setup_token"));
         let setup_token = setup_token.expect("the token").trim().to_owned();
-        Self { fixture, control, agents: Vec::new(), first: Some(first), setup_token }
+        let (agents, last_key) = (Vec::new(), String::new());
+        Self { fixture, control, agents, last_key, first: Some(first), setup_token }
     }
 
     /// The requests of a person who has just signed in.
@@ -129,7 +135,7 @@ impl Story {
             go_on.display()
         );
         let deploy = "for i in 1 2 3; do printf '\\033[32mstep %s\\033[0m\\n' $i; done\necho released $VERSION\n";
-        let big = "yes 'INFO request handled in 12 ms path=/api/items/123 status=200 size=4711 user=ada' | \
+        let big = "echo needle-at-the-start; yes 'INFO request handled in 12 ms path=/api/items/123 status=200 size=4711 user=ada' | \
                    head -c 100000000\necho\necho needle-at-the-end\n";
         let hostile = "printf '<img src=x onerror=alert(1)>\\n\\033]0;owned\\007title\\nbidi \\342\\200\\256 evil\\n'\n";
         let options = AgentOptions::with_scripts([
@@ -142,7 +148,9 @@ impl Story {
             Script::new("deploy", deploy)
                 .with("parameters", json!([{"name": "VERSION", "required": true}])),
         ]);
-        let options = AgentOptions { name: name.to_owned(), ..options };
+        // Only one that has a supervisor can restart.
+        let supervised = name.starts_with("shop-3");
+        let options = AgentOptions { name: name.to_owned(), supervised, ..options };
         Agent::start(&self.fixture.test_dir, &self.fixture.server.url(), key, options)
     }
 
@@ -154,6 +162,7 @@ impl Story {
             "stop_agent" => self.agents[2].stop(),
             "resume_agent" => self.agents[2].resume(),
             "change_role" => self.write_facts("shop-1", value),
+            "reinstall_agent" => self.reinstall_agent().await,
             // Packages of the server run on this host from now on.
             "allow_library" => {
                 let first = self.first.as_ref().expect("the first agent was started");
@@ -181,6 +190,20 @@ impl Story {
             }
             _ => {}
         }
+    }
+
+    /// Another installation of the last host: it has the same agent key, and a new key pair.
+    async fn reinstall_agent(&mut self) {
+        self.agents[2].stop();
+        self.agents[2] = self.agent("shop-3-again", &self.last_key);
+        let state_dir = self.agents[2].state_dir();
+        let fingerprint = eventually("the host has a key pair", async || {
+            let status = agent_program(state_dir, &["status", "--json"], &[]).await;
+            let status: Value = serde_json::from_slice(&status.stdout).ok()?;
+            Some(status["agent"]["fingerprint"].as_str()?.to_owned())
+        })
+        .await;
+        fs::write(self.control.join("fingerprint"), fingerprint).expect("write the fingerprint");
     }
 
     /// Takes a step as soon as it strands no agent.
@@ -257,7 +280,7 @@ impl Story {
         args.extend(specs.iter().map(String::as_str));
         let mut browser = Process::start("browser", &program, &args, environment, &folder);
 
-        const ASKED: [&str; 14] = [
+        const ASKED: [&str; 16] = [
             "start_agent",
             "kill_server",
             "start_server",
@@ -266,6 +289,7 @@ impl Story {
             "resume_agent",
             "publish_release",
             "change_role",
+            "reinstall_agent",
             "allow_library",
             "allow_files",
             "announce_authority",

@@ -13,6 +13,7 @@ use sea_orm::{
 };
 
 use super::source::{OutputPosition, OutputSource, blocking};
+use crate::domain::commands::received::{self, Mark};
 use crate::domain::ids::CommandId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -66,7 +67,8 @@ impl SystemScope {
     ) -> Result<Compacted, StoreError> {
         let revision = former.as_ref().map_or(1, |blob| blob.revision + 1);
         let name = BlobName::Compacted(id, revision);
-        let written = self.write_blob(name).await?;
+        let marks = former.as_ref().map(|former| received::decode(&former.received));
+        let (written, marks) = self.write_blob(name, marks.unwrap_or_default()).await?;
         let finished_at = self.finished_at(id).await?;
         let row = output_blob::Model {
             command_id: id,
@@ -76,6 +78,7 @@ impl SystemScope {
             stored_bytes: written.stored_bytes.cast_signed(),
             finished_at,
             dropped_at: None,
+            received: received::encode(&received::thin(marks)),
         };
         let end = row.length_bytes;
         if !self.switch(row, revision - 1).await? {
@@ -90,8 +93,13 @@ impl SystemScope {
         Ok(Compacted::Blob { stored_bytes: written.stored_bytes })
     }
 
-    /// Writes all output of a command into a new file, which is durable when this returns.
-    async fn write_blob(&self, name: BlobName) -> Result<Written, StoreError> {
+    /// Writes all output of a command into a new file, which is durable when this returns. Adds the
+    /// times of the chunks to `marks`.
+    async fn write_blob(
+        &self,
+        name: BlobName,
+        mut marks: Vec<Mark>,
+    ) -> Result<(Written, Vec<Mark>), StoreError> {
         let id = name.command_id();
         let source = OutputSource { reader: &self.reader, blobs: &self.blobs };
         let mut writer: BlockWriter<NewBlob> = blocking(&self.blobs, move |blobs| {
@@ -107,6 +115,8 @@ impl SystemScope {
             let Some(last) = chunks.last() else { break };
             position.from_bytes = (last.offset_bytes + last.length_bytes).cast_unsigned();
             position.behind_bytes = Some(last.offset_bytes);
+            marks.extend(chunks.iter().flat_map(|chunk| received::decode(&chunk.received)));
+            marks = received::thin(marks);
             writer = blocking(&self.blobs, move |blobs| {
                 blobs.check_space()?;
                 chunks.iter().try_for_each(|chunk| writer.push(&chunk.records))?;
@@ -116,12 +126,13 @@ impl SystemScope {
             // Running commands have priority, so this uses at most half of the time.
             tokio::time::sleep(began_at.elapsed().min(Duration::from_secs(1))).await;
         }
-        blocking(&self.blobs, move |_| {
+        let written = blocking(&self.blobs, move |_| {
             let (file, written) = writer.finish()?;
             file.finish()?;
             Ok(written)
         })
-        .await
+        .await?;
+        Ok((written, marks))
     }
 
     /// Commits the blob in place of the chunks. False if it does not contain all of them.
@@ -225,11 +236,19 @@ async fn switch_to(
         return Ok(false);
     }
     use output_blob::Column::{
-        CommandId as Id, DroppedAt, FinishedAt, LengthBytes as Length, Revision, StdoutBytes,
-        StoredBytes,
+        CommandId as Id, DroppedAt, FinishedAt, LengthBytes as Length, Received, Revision,
+        StdoutBytes, StoredBytes,
     };
     let replace = OnConflict::column(Id)
-        .update_columns([Revision, Length, StdoutBytes, StoredBytes, FinishedAt, DroppedAt])
+        .update_columns([
+            Revision,
+            Length,
+            StdoutBytes,
+            StoredBytes,
+            FinishedAt,
+            DroppedAt,
+            Received,
+        ])
         .to_owned();
     output_blob::Entity::insert(row.into_active_model())
         .on_conflict(replace)
@@ -253,6 +272,7 @@ async fn merge_rows_of(
     {
         return Ok(Compacted::Unchanged);
     }
+    let marks = chunks.iter().flat_map(|chunk| received::decode(&chunk.received)).collect();
     let merged = output_chunk::Model {
         command_id: id,
         offset_bytes: 0,
@@ -263,6 +283,7 @@ async fn merge_rows_of(
         file_bytes: 0,
         file_end_bytes: 0,
         checksum: 0,
+        received: received::encode(&received::thin(marks)),
     };
     output_chunk::Entity::delete_many()
         .filter(output_chunk::Column::CommandId.eq(id))

@@ -7,16 +7,18 @@ pub mod quota;
 pub mod source;
 
 use sea_orm::{
-    ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    ColumnTrait as _, EntityTrait as _, ExprTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _,
 };
 
-use self::source::{OutputPosition, OutputSource, length_of};
+use self::source::{OutputPosition, OutputSource, length_of, row_end};
+use crate::domain::commands::received::{self, Mark};
 use crate::domain::ids::CommandId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::commands::output_chunk;
 use crate::store::queries::TenantScope;
-use output_chunk::Column::{LengthBytes, OffsetBytes, StdoutBytes, StdoutOffsetBytes};
+use output_chunk::Column::{LengthBytes, OffsetBytes, Received, StdoutBytes, StdoutOffsetBytes};
 
 /// Which payload of a command to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,5 +90,43 @@ impl TenantScope {
     ) -> Result<Vec<output_chunk::Model>, StoreError> {
         let (from_bytes, behind_bytes) = from;
         self.source().chunks(id, OutputPosition { stream, from_bytes, behind_bytes }, limit).await
+    }
+
+    /// When the output from an offset on was received, in order: at most `limit` marks, from the last
+    /// one that is not after the offset, and the offset of the next mark if there are more. The caller
+    /// must have found the command in this scope.
+    ///
+    /// # Errors
+    /// [`StoreError::OutputDropped`].
+    pub async fn output_received(
+        &self,
+        id: CommandId,
+        from_bytes: u64,
+        limit: usize,
+    ) -> Result<(Vec<Mark>, Option<u64>), StoreError> {
+        // Rows before the blob: rows are deleted only after a blob has replaced them.
+        let rows = output_chunk::Entity::find()
+            .select_only()
+            .columns([OffsetBytes, Received])
+            .filter(output_chunk::Column::CommandId.eq(id))
+            .filter(row_end(OutputStream::Both).gt(from_bytes.cast_signed()))
+            .order_by_asc(OffsetBytes)
+            .limit(limit as u64 + 1)
+            .into_tuple::<(i64, Vec<u8>)>()
+            .all(&self.reader)
+            .await?;
+        let blob = self.source().blob(id).await?;
+        if blob.as_ref().is_some_and(|blob| blob.dropped_at.is_some()) {
+            return Err(StoreError::OutputDropped);
+        }
+        let end_bytes = blob.as_ref().map_or(0, |blob| blob.length_bytes);
+        let mut marks = blob.map(|blob| received::decode(&blob.received)).unwrap_or_default();
+        let later = rows.iter().filter(|(offset, _)| *offset >= end_bytes);
+        marks.extend(later.flat_map(|(_, stored)| received::decode(stored)));
+        let first = marks.partition_point(|mark| mark.offset_bytes <= from_bytes).max(1) - 1;
+        let mut marks = marks.split_off(first.min(marks.len()));
+        let next_bytes = marks.get(limit).map(|mark| mark.offset_bytes);
+        marks.truncate(limit);
+        Ok((marks, next_bytes))
     }
 }

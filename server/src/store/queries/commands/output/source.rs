@@ -164,7 +164,7 @@ fn rows_behind(
     }
 }
 
-fn row_end(stream: OutputStream) -> SimpleExpr {
+pub(in crate::store::queries) fn row_end(stream: OutputStream) -> SimpleExpr {
     let col = |column| Expr::col(column);
     match stream {
         OutputStream::Both => col(OffsetBytes).add(col(LengthBytes)),
@@ -206,5 +206,7 @@ fn chunk_of(command_id: CommandId, block: &OutputBlock, records: Vec<u8>) -> out
         file_bytes: 0,
         file_end_bytes: 0,
         checksum: 0,
+        // The row of the blob has the times of all of it.
+        received: Vec::new(),
     }
 }

@@ -59,6 +59,8 @@ const showHidden = highlightSpecialChars({
 export interface Editor {
   setText: (text: string) => void;
   setInterpreter: (interpreter: string) => void;
+  /** The number of the first line: the text may be a part of another one. */
+  setFirstLine: (number: number) => void;
   destroy: () => void;
 }
 
@@ -66,6 +68,7 @@ interface Options {
   label: string;
   text: string;
   interpreter: string;
+  firstLine: number;
   isReadOnly: boolean;
   onChange: (text: string) => void;
   onSave: () => void;
@@ -75,13 +78,15 @@ interface Options {
 export function openEditor(element: HTMLElement, options: Options): Editor {
   const root = element.shadowRoot ?? element.attachShadow({ mode: 'open' });
   const language = new Compartment();
+  const numbers = new Compartment();
+  const numbersFrom = (first: number): Extension => lineNumbers({ formatNumber: (number) => String(number + first - 1) });
   const view = new EditorView({
     root,
     parent: root,
     state: EditorState.create({
       doc: options.text,
       extensions: [
-        lineNumbers(),
+        numbers.of(numbersFrom(options.firstLine)),
         showHidden,
         drawSelection(),
         history(),
@@ -112,6 +117,7 @@ export function openEditor(element: HTMLElement, options: Options): Editor {
     setText: (text) => {
       if (text !== view.state.doc.toString()) view.dispatch({ changes: { from: 0, to: view.state.doc.length, insert: text } });
     },
+    setFirstLine: (number) => view.dispatch({ effects: numbers.reconfigure(numbersFrom(number)) }),
     setInterpreter: (interpreter) => view.dispatch({ effects: language.reconfigure(languageOf(interpreter)) }),
     destroy: () => view.destroy(),
   };
