@@ -202,7 +202,7 @@ fn frame_of_facts_and_the_server_that_accepts_it() {
     });
     let text = serde_json::to_string(&facts).expect("plain data");
     assert_eq!(decode_agent_frame(&text), Ok(facts.clone()));
-    insta::assert_json_snapshot!(facts);
+    insta::assert_json_snapshot!([&facts]);
     // A server that does not know facts leaves the field out.
     let old = r#"{"type":"registered","agent_id":"01a1fdaf-2ceb-7398-a560-fef62154c108","epoch":1,
         "heartbeat_interval_ms":1,"server_version":"0","timestamp":""}"#;

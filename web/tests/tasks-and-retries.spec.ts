@@ -148,16 +148,16 @@ test('a job reports to a webhook, and shows what it got', async ({ page }) => {
 test('the fleet shows the columns that a person chooses, and the address keeps them', async ({ page }) => {
   await page.goto('/fleet');
   await page.getByRole('button', { name: 'Columns' }).click();
-  await page.getByRole('menuitemcheckbox', { name: 'Address' }).click();
+  await page.getByRole('menuitemcheckbox', { name: 'Address', exact: true }).click();
   await page.getByRole('menuitemcheckbox', { name: 'Tags' }).click();
   await page.keyboard.press('Escape');
   await expect(page).toHaveURL('/fleet?columns=os%2Cversion%2Clast_seen_at%2Cip');
   await page.reload();
-  await expect(page.getByRole('columnheader', { name: 'Address' })).toBeVisible();
+  await expect(page.getByRole('columnheader', { name: 'Address', exact: true })).toBeVisible();
   await expect(page.getByRole('columnheader', { name: 'Tags' })).toHaveCount(0);
   await expect(page.getByRole('row').filter({ hasText: 'shop-1' }).getByRole('cell').last()).toHaveText(/^[0-9a-f.:]{3,}$/);
   await page.getByRole('button', { name: 'Address' }).click();
-  await expect(page.getByRole('columnheader', { name: 'Address' })).toHaveAttribute('aria-sort', 'ascending');
+  await expect(page.getByRole('columnheader', { name: 'Address', exact: true })).toHaveAttribute('aria-sort', 'ascending');
   screens.push(['fleet-columns', '/fleet?columns=arch%2Cip%2Cpolicy%2Ctransport']);
   await page.goto('/fleet');
 });

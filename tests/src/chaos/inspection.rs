@@ -13,8 +13,9 @@ use super::fleet::{Fleet, FleetHost, names};
 use crate::wait::eventually_blocking;
 
 /// Names that an agent's state directory may contain at the end.
-const OF_A_HOST: [&str; 21] = [
+const OF_A_HOST: [&str; 22] = [
     "assignments.json",
+    "facts.d",
     "identity.json",
     "executions",
     "key.json",

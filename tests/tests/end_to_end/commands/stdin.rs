@@ -176,7 +176,7 @@ async fn input_of_all_executions_of_a_job_is_bounded(fixture: Fixture) {
         false => "randomblob(16)",
     };
     let copied = "tenant_id, key_id, level, identity, name, name_source, hostname, ip, version, os, arch, \
-        capabilities, tags, max_executions, epoch, transport, is_online, connected_at, last_seen_at, created_at";
+        service_manager, capabilities, tags, max_executions, epoch, transport, is_online, connected_at, last_seen_at, created_at";
     fixture.server.query(&format!(
         "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 256) \
          INSERT INTO agents (id, {copied}) SELECT {new_id}, {copied} FROM agents, numbers"

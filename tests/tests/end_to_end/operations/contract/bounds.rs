@@ -173,11 +173,12 @@ async fn number_out_of_its_bounds_is_refused_by_one_rule_in_every_operation() {
         let above = one.most.map(|most| (most + 1, "too_large", most));
         for (value, code, limit) in below.into_iter().chain(above) {
             let answer = if one.is_query {
-                // The other version of two.
-                let more = match (path.ends_with("/diff"), one.field.as_str()) {
-                    (true, "from") => "&to=1",
-                    (true, _) => "&from=1",
-                    (false, _) => "",
+                // What the request needs beside: the other version of two, or the text of a search.
+                let more = match (path.rsplit('/').next(), one.field.as_str()) {
+                    (Some("diff"), "from") => "&to=1",
+                    (Some("diff"), _) => "&from=1",
+                    (Some("search"), _) => "&q=x",
+                    _ => "",
                 };
                 let path = format!("{path}?{}={value}{more}", one.field);
                 api.send(one.method.clone(), &path, None).await
