@@ -23,7 +23,7 @@ pub const MAX_FACTS_BYTES: usize = 32 * 1024;
 /// Most errors of one report.
 pub const MAX_FACT_ERRORS: usize = 32;
 /// Longest source or text of an error, in characters.
-pub const MAX_FACT_ERROR_CHARS: usize = 256;
+pub const MAX_FACT_ERROR_CHARS: usize = 512;
 
 /// The facts of one host, by name.
 pub type Facts = BTreeMap<String, FactValue>;

@@ -1,5 +1,5 @@
 // What people do to agents, jobs, schedules and their own sign-ins while something runs, and how they get there with the
-// keyboard. It goes on with the server of the other specs, and leaves it as it was.
+// keyboard. It continues with the server of the other specs, and leaves it as it was.
 import { expect, type Page } from '@playwright/test';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -60,7 +60,7 @@ test('a host that was installed again is the agent again, once a person accepts 
   await expect(page.getByRole('alert')).toHaveCount(0);
 });
 
-test('a job in waves is paused, resumed, and starts no more, while what runs goes on', async ({ page }) => {
+test('a job in waves is paused, resumed, and starts no more, while what runs continues', async ({ page }) => {
   await page.goto('/run?q=tag:shop&script=count&waves=1&how=1');
   await page.getByRole('button', { name: 'Run on 3 agents' }).click();
   const running = page.getByRole('link', { name: /· running$/ });
@@ -71,7 +71,7 @@ test('a job in waves is paused, resumed, and starts no more, while what runs goe
   await page.getByRole('button', { name: 'Resume', exact: true }).click();
   await expect(page.getByRole('button', { name: 'Pause', exact: true })).toBeVisible();
   await page.getByRole('button', { name: 'Start no more' }).click();
-  await expect(page.getByText('Nothing more starts. 1 execution goes on until it ends')).toBeVisible();
+  await expect(page.getByText('Nothing more starts. 1 execution continues until it ends')).toBeVisible();
   await expect(page.getByRole('link', { name: /· cancelled$/ })).toHaveCount(2);
   await expect(running).toHaveCount(1);
   await expect(page.getByRole('button', { name: 'Pause', exact: true })).toHaveCount(0);
@@ -118,7 +118,7 @@ test('a person ends the session of another sign-in, and that browser has to sign
   await expect(rows).toHaveCount(items.length - 1);
 });
 
-test('the palette finds jobs, scripts and agents, and the sheet says which keys there are', async ({ page }) => {
+test('the palette finds jobs, scripts and agents, and the sheet lists the keys', async ({ page }) => {
   const script = await send(page, 'POST', '/api/scripts', { name: 'palette-report', interpreter: 'sh', body: 'true', description: 'Says what it found' });
   const { keyboard } = page;
   await page.goto('/jobs');

@@ -1,4 +1,4 @@
-// Passkeys, with a virtual authenticator of the browser. It goes on with the server of the other specs, and leaves
+// Passkeys, with a virtual authenticator of the browser. It continues with the server of the other specs, and leaves
 // it as it was.
 import { type CDPSession, expect, type Page } from '@playwright/test';
 import { checkScreen, confirmed, LATER_EMAIL, PASSWORD, test } from './story';

@@ -1,5 +1,5 @@
 // Much of everything: 100 MB of output, and 10,000 agents. The figures are printed; what is checked is that the
-// page holds few elements, finds everything, and answers. It goes on with the server of the other specs.
+// page holds few elements, finds everything, and answers. It continues with the server of the other specs.
 import { expect, type Page } from '@playwright/test';
 import { test } from './story';
 

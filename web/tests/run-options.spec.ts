@@ -1,5 +1,5 @@
 // Retries, locks and standard input: in the form of a run, of a schedule, and on the page of a request for approval.
-// It goes on with the server of the other specs.
+// It continues with the server of the other specs.
 import { expect } from '@playwright/test';
 import { checkScreens, FOUR_LOOKS, LATER_EMAIL, test } from './story';
 

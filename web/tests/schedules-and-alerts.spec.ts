@@ -1,4 +1,4 @@
-// What a schedule sends and keeps, and alerts. It goes on with the server of the other specs, and leaves it as it was.
+// What a schedule sends and keeps, and alerts. It continues with the server of the other specs, and leaves it as it was.
 import { expect, type Page } from '@playwright/test';
 import { ask, checkScreen, checkScreens, confirmed, ids, openScreen, PASSWORD, send, signIn, test, TWO_LOOKS } from './story';
 

@@ -1,5 +1,5 @@
 // What a tenant keeps on the server: scripts, integrations, hooks, calendars, its plan; and the second factor of a
-// person. It goes on with the server of the other specs.
+// person. It continues with the server of the other specs.
 import { expect } from '@playwright/test';
 import { join } from 'node:path';
 import { ask, checkScreens, codeAt, confirmed, EMAIL, ids, send, signIn, test, THREE_LOOKS, violationsOf } from './story';

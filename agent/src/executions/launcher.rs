@@ -107,7 +107,7 @@ pub fn ask_to_cancel(
     Ok(())
 }
 
-/// Who wants an execution to end; the server if nobody does.
+/// Who cancelled an execution; the server by default.
 pub fn cancelled_by(execution: &ExecutionDir) -> CancelledBy {
     let asked: Option<CancelRecord> = storage::read_sealed(&execution.cancel()).ok().flatten();
     asked.map_or(CancelledBy::default(), |record| record.by)

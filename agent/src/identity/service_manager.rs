@@ -1,4 +1,4 @@
-//! What starts this agent on its host: as the container's image says, or as `deploy.sh` recorded it.
+//! What starts this agent on its host: from the container's image, or as `deploy.sh` recorded it.
 
 use std::fs::File;
 use std::io::Read as _;

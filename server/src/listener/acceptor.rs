@@ -34,7 +34,7 @@ pub enum ListenError {
     Bind { address: String, source: io::Error },
 }
 
-/// What a person can do about it; empty if the error says enough.
+/// What a person can do about it; empty if the error is clear without it.
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; another program uses this port",

@@ -8558,6 +8558,8 @@ export interface components {
             current_version?: number | null;
             default_target?: components["schemas"]["TargetSpec"] | null;
             description?: string | null;
+            /** @description The latest version that the caller knows. If it is not the latest any more, nothing is changed. */
+            expected_version?: number | null;
             /** @description Parts with `/` between them; empty moves it to the top. */
             folder?: string | null;
             tags?: components["schemas"]["Tag"][] | null;
@@ -21637,7 +21639,7 @@ export interface operations {
                 stream?: "stdout" | "stderr";
                 /** @description Where to stop: number of bytes of both streams. Default: at the end. */
                 to_bytes?: number;
-                /** @description The search stops soon after this many hits. */
+                /** @description Most hits of the response. */
                 limit?: number;
                 /** @description `next_cursor` of the response before. */
                 cursor?: string;

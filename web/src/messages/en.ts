@@ -203,7 +203,7 @@ export const en = {
     retryOf: 'the job that it retries', secretsGone: 'The job had secret parameters, which are not stored: type them again.', shownInPart: (size: string) => `Only the start of ${size} is shown and compared.`, showAll: 'Open the whole output',
     retry: (count: number) => `Retry on the ${agents(count)} that failed`,
     cancel: 'Cancel the job', abort: 'Start no more', abortHint: 'Executions that wait end. Executions that run go on.', pause: 'Pause', resume: 'Resume',
-    startsNoMore: (count: number) => (count === 1 ? 'Nothing more starts. 1 execution goes on until it ends, or you cancel the job.' : `Nothing more starts. ${n(count)} executions go on until they end, or you cancel the job.`),
+    startsNoMore: (count: number) => (count === 1 ? 'Nothing more starts. 1 execution continues until it ends, or you cancel the job.' : `Nothing more starts. ${n(count)} executions continue until they end, or you cancel the job.`),
     awaiting: 'Waits until another person approves it.',
     halted: 'Halted.',
     paused: 'Paused. No new wave starts.',

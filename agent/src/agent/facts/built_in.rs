@@ -22,7 +22,7 @@ const DISK_TYPES: [&str; 12] = [
     "zfs",
 ];
 
-/// What the vendor or the product of a machine says about virtualisation.
+/// Names of vendors and products of machines, and the virtualisation that they stand for.
 const MACHINES: [(&str, &str); 11] = [
     ("QEMU", "kvm"),
     ("KVM", "kvm"),
@@ -53,7 +53,7 @@ pub(super) fn collect() -> BuiltInFacts {
     add("architecture", Some(std::env::consts::ARCH.to_owned()));
     add("virtualization", Some(virtualization().to_owned()));
     add("container", Some(container()));
-    add("service_manager", service_manager());
+    add("init_system", init_system());
     add("boot_time", boot_time(&text("/proc/stat").unwrap_or_default()));
     add("memory_bytes", memory_bytes(&text("/proc/meminfo").unwrap_or_default()));
     add("cpus", std::thread::available_parallelism().ok().map(|count| count.to_string()));
@@ -110,7 +110,8 @@ fn container() -> String {
     mark.map_or("none", |(_, kind)| kind).to_owned()
 }
 
-fn service_manager() -> Option<String> {
+/// What the host itself was started with. The agent may be started by something else.
+fn init_system() -> Option<String> {
     let marks = [
         ("/run/systemd/system", "systemd"),
         ("/run/openrc", "openrc"),
@@ -186,6 +187,10 @@ fn add_disks(mounts: &str, found: &mut BuiltInFacts) {
         }
         devices.push(device);
         let name = part(mount);
+        // Two mount points may become the same name.
+        if found.contains_key(&format!("disks.{name}.type")) {
+            continue;
+        }
         found.insert(format!("disks.{name}.type"), vec![kind.to_owned()]);
         if let Ok(bytes) = platform::disk_size_bytes(Path::new(mount)) {
             found.insert(format!("disks.{name}.size_bytes"), vec![bytes.to_string()]);

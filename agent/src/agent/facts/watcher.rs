@@ -89,7 +89,7 @@ async fn collect(program: &Path, state: &Path) -> io::Result<FactReport> {
     }
     let bytes = read.unwrap_or_else(|_| Err(io::Error::other("it took too long")))?;
     if bytes.is_empty() {
-        return Err(io::Error::other("nothing was printed; `muster-agent facts` says why"));
+        return Err(io::Error::other("nothing was printed; `muster-agent facts` shows why"));
     }
     serde_json::from_slice(&bytes).map_err(io::Error::other)
 }

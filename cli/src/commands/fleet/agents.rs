@@ -230,7 +230,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     }
 }
 
-/// Names an agent, and says when another one has that name already: commands that use it then ask for an id.
+/// Renames an agent, and reports if another one has that name already: commands that use it then ask for an id.
 async fn rename(session: &Session, id: &str, name: &str) -> Result<u8, CliError> {
     let before = session.api.json(session.api.request(Method::GET, &["agents", id])).await?;
     let old = before.get("name").and_then(Value::as_str).unwrap_or(id);

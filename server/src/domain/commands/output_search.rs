@@ -27,9 +27,12 @@ pub struct Hit {
 pub struct LineSearch {
     /// In lower case.
     wanted: String,
+    limit: usize,
     stdout: OpenLine,
     stderr: OpenLine,
     hits: Vec<Hit>,
+    /// Payload of both streams before the end of what was searched.
+    end_bytes: u64,
 }
 
 /// What has arrived of a line.
@@ -41,53 +44,73 @@ struct OpenLine {
 }
 
 impl LineSearch {
-    /// Searches for `text`, in upper or lower case.
-    pub fn new(text: &str) -> Self {
+    /// Searches for `text`, in upper or lower case, until there are `limit` hits.
+    pub fn new(text: &str, limit: usize) -> Self {
         let (stdout, stderr) = (OpenLine::default(), OpenLine::default());
-        Self { wanted: text.to_lowercase(), stdout, stderr, hits: Vec::new() }
+        let (wanted, hits) = (text.to_lowercase(), Vec::new());
+        Self { wanted, limit, stdout, stderr, hits, end_bytes: 0 }
     }
 
-    /// Adds the next bytes of a stream. `offset_bytes` counts both streams.
+    /// Adds the next bytes of a stream. `offset_bytes` counts both streams. Once the search is full, nothing
+    /// is added.
     pub fn push(&mut self, stream: Stream, offset_bytes: u64, payload: &[u8]) {
         let mut offset = offset_bytes;
         for part in payload.split_inclusive(|byte| *byte == b'\n') {
+            if self.is_full() {
+                return;
+            }
             let line = self.line(stream);
             line.start_bytes.get_or_insert(offset);
             line.bytes.extend_from_slice(part);
             offset += part.len() as u64;
+            self.end_bytes = offset;
+            let line = self.line(stream);
             if part.ends_with(b"\n") || line.bytes.len() >= MAX_LINE_BYTES {
                 self.close(stream);
             }
         }
     }
 
-    /// Ends the search before `end_bytes`, and returns the hits and where the next search goes on in
-    /// stdout and in stderr: at the start of a line whose end was not seen, if there is one. A line that
-    /// began more than [`MAX_LINE_BYTES`] before the end is searched as far as it is known.
+    /// Ends the search before `end_bytes`, or where it became full, and returns the hits and where the next
+    /// search continues in stdout and in stderr: at the start of a line whose end was not seen, if there is one.
+    /// A line that started more than [`MAX_LINE_BYTES`] before the end is searched as far as it is known, unless
+    /// the search is full.
     pub fn pause(mut self, end_bytes: u64) -> (Vec<Hit>, [u64; 2]) {
+        let end_bytes = if self.is_full() { self.end_bytes } else { end_bytes };
         let next = [Stream::Stdout, Stream::Stderr].map(|stream| {
             let start = self.line(stream).start_bytes.unwrap_or(end_bytes);
-            if end_bytes - start <= MAX_LINE_BYTES as u64 {
-                *self.line(stream) = OpenLine::default();
+            if self.is_full() || end_bytes - start <= MAX_LINE_BYTES as u64 {
                 return start;
             }
             self.close(stream);
             end_bytes
         });
-        (self.finish(), next)
+        (self.into_hits(), next)
     }
 
-    /// Ends the search at the end of the output, and returns the hits.
-    pub fn finish(mut self) -> Vec<Hit> {
-        self.close(Stream::Stdout);
-        self.close(Stream::Stderr);
+    /// Ends the search at the end of the output, and returns the hits. If it becomes full before the last line, also
+    /// where the next search continues.
+    pub fn finish(mut self) -> (Vec<Hit>, Option<[u64; 2]>) {
+        let end_bytes = self.end_bytes;
+        let next = [Stream::Stdout, Stream::Stderr].map(|stream| {
+            if let (true, Some(start)) = (self.is_full(), self.line(stream).start_bytes) {
+                return start;
+            }
+            self.close(stream);
+            end_bytes
+        });
+        let is_complete = next == [end_bytes; 2];
+        (self.into_hits(), (!is_complete).then_some(next))
+    }
+
+    fn into_hits(mut self) -> Vec<Hit> {
         self.hits.sort_by_key(|hit| hit.offset_bytes);
         self.hits
     }
 
-    /// Hits so far.
-    pub fn count(&self) -> usize {
-        self.hits.len()
+    /// True if there are as many hits as were wanted.
+    pub fn is_full(&self) -> bool {
+        self.hits.len() >= self.limit
     }
 
     fn line(&mut self, stream: Stream) -> &mut OpenLine {
@@ -153,21 +176,26 @@ mod tests {
     use proptest::prelude::*;
 
     fn search(records: &[(Stream, Vec<u8>)], text: &str) -> Vec<Hit> {
-        let mut search = LineSearch::new(text);
+        let mut search = LineSearch::new(text, usize::MAX);
         let mut offset = 0;
         for (stream, payload) in records {
             search.push(*stream, offset, payload);
             offset += payload.len() as u64;
         }
-        search.finish()
+        search.finish().0
     }
 
-    /// The same in several searches: each goes on where the one before it paused.
-    fn in_several(records: &[(Stream, Vec<u8>)], text: &str, part_bytes: u64) -> Vec<Hit> {
+    /// The same in several searches of at most `limit` hits: each continues where the one before it paused.
+    fn in_several(
+        records: &[(Stream, Vec<u8>)],
+        text: &str,
+        part_bytes: u64,
+        limit: usize,
+    ) -> Vec<Hit> {
         let end: u64 = records.iter().map(|(_, payload)| payload.len() as u64).sum();
         let (mut from, mut until, mut hits) = ([0, 0], part_bytes, Vec::new());
         loop {
-            let mut search = LineSearch::new(text);
+            let mut search = LineSearch::new(text, limit);
             let mut offset = 0;
             for (stream, payload) in records {
                 let part_end = offset + payload.len() as u64;
@@ -179,14 +207,19 @@ mod tests {
                 }
                 offset = part_end;
             }
-            if until >= end {
-                hits.extend(search.finish());
-                return hits;
-            }
-            let (found, next) = search.pause(until);
+            let is_full = search.is_full();
+            let (found, next) = match until >= end && !is_full {
+                true => search.finish(),
+                false => {
+                    let (found, next) = search.pause(until);
+                    (found, Some(next))
+                }
+            };
+            assert!(found.len() <= limit, "{found:?}");
             hits.extend(found);
+            let Some(next) = next else { return hits };
             from = next;
-            until += part_bytes;
+            until += if is_full { 0 } else { part_bytes };
         }
     }
 
@@ -202,6 +235,7 @@ mod tests {
             records in records(),
             text in "[abé]{1,2}",
             part_bytes in 1..12u64,
+            limit in 1..4usize,
         ) {
             let mut expected = Vec::new();
             for wanted in [Stream::Stdout, Stream::Stderr] {
@@ -227,7 +261,7 @@ mod tests {
             expected.sort_by_key(|(offset, _)| *offset);
             let offsets = |hits: Vec<Hit>| { let mut found: Vec<_> = hits.into_iter().map(|hit| (hit.offset_bytes, hit.stream)).collect(); found.sort_by_key(|(offset, _)| *offset); found };
             prop_assert_eq!(offsets(search(&records, &text)), expected.clone());
-            prop_assert_eq!(offsets(in_several(&records, &text, part_bytes)), expected);
+            prop_assert_eq!(offsets(in_several(&records, &text, part_bytes, limit)), expected);
         }
     }
 
@@ -242,8 +276,8 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_an_end_keeps_no_search_from_going_on() {
-        let mut search = LineSearch::new("x");
+    fn a_line_without_an_end_keeps_no_search_from_continuing() {
+        let mut search = LineSearch::new("x", 9);
         search.push(Stream::Stderr, 0, b"prompt x");
         let filler = vec![b'\n'; MAX_LINE_BYTES + 1];
         search.push(Stream::Stdout, 8, &filler);

@@ -97,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_host_reports_is_stored_within_the_bounds_and_visible(
+        fn reports_of_hosts_are_stored_within_the_bounds_and_visible(
             names in prop::collection::vec("[a-z./\u{202e} -]{0,4}", 0..40),
             more in 0..300_usize,
             length in 100..140_usize,

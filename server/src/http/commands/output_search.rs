@@ -38,7 +38,7 @@ struct SearchParams {
     stream: Option<StreamName>,
     /// Where to stop: number of bytes of both streams. Default: at the end.
     to_bytes: Option<u64>,
-    /// The search stops soon after this many hits.
+    /// Most hits of the response.
     limit: Option<u64>,
     /// `next_cursor` of the response before.
     cursor: Option<String>,

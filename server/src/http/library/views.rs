@@ -60,6 +60,8 @@ pub(super) struct UpdateScriptBody {
     default_target: Option<Option<Object<TargetSpec>>>,
     /// The version that runs if a request names none.
     current_version: Option<u32>,
+    /// The latest version that the caller knows. If it is not the latest any more, nothing is changed.
+    expected_version: Option<u32>,
 }
 
 /// What a version runs.
@@ -223,6 +225,7 @@ impl CreateScriptBody {
             description: self.description,
             default_target: self.default_target.map(|target| Some(target.0)),
             current_version: None,
+            expected_version: None,
         };
         let content = ScriptContentRequest {
             body: self.body,
@@ -261,6 +264,7 @@ impl From<UpdateScriptBody> for ScriptRequest {
             description: body.description,
             default_target: body.default_target.map(|target| target.map(|target| target.0)),
             current_version: body.current_version,
+            expected_version: body.expected_version,
         }
     }
 }

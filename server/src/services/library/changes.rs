@@ -65,7 +65,8 @@ impl Library {
     /// Changes the properties of a script, and which version is current.
     ///
     /// # Errors
-    /// 422 names the field; 409 `script_changed` if it was changed meanwhile.
+    /// 422 names the field; 409 `script_changed` if it was changed meanwhile, or has another latest version than
+    /// expected.
     pub async fn update(
         &self,
         caller: &Caller,
@@ -74,6 +75,7 @@ impl Library {
     ) -> Result<ScriptSnapshot> {
         require_write(caller)?;
         let was = self.find(caller, id).await?;
+        check_latest(request.expected_version, &was)?;
         let mut row = was.clone();
         if let Some(version) = request.current_version {
             check_number("current_version", version)?;
@@ -114,11 +116,8 @@ impl Library {
         expected: Option<u32>,
     ) -> Result<VersionSnapshot> {
         require_write(caller)?;
-        expected.map_or(Ok(()), |expected| check_number("expected_version", expected))?;
         let was = self.find(caller, id).await?;
-        if expected.is_some_and(|expected| expected != was.latest_version) {
-            return Err(changed_meanwhile());
-        }
+        check_latest(expected, &was)?;
         let number = was.latest_version + 1;
         if number > MAX_SCRIPT_VERSIONS {
             return Err(ServiceError::Conflict {
@@ -229,6 +228,15 @@ fn refused(error: StoreError) -> ServiceError {
         error => return error.into(),
     };
     ServiceError::Conflict { code, detail }
+}
+
+/// Refuses a change by a person who does not know the latest version.
+fn check_latest(expected: Option<u32>, script: &ScriptRecord) -> Result<()> {
+    expected.map_or(Ok(()), |expected| check_number("expected_version", expected))?;
+    match expected.is_some_and(|expected| expected != script.latest_version) {
+        true => Err(changed_meanwhile()),
+        false => Ok(()),
+    }
 }
 
 fn changed_meanwhile() -> ServiceError {

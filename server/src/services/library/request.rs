@@ -24,6 +24,8 @@ pub struct ScriptRequest {
     pub default_target: Option<Option<TargetSpec>>,
     /// The version that runs if a request names none.
     pub current_version: Option<u32>,
+    /// The latest version that the caller knows.
+    pub expected_version: Option<u32>,
 }
 
 /// What a version runs.

@@ -143,7 +143,7 @@ async fn job_waits_for_the_lock_that_another_job_holds(mut fixture: Fixture) {
     fixture.server.resume();
     fixture.server.ready().await;
     waits(&fixture).await;
-    // Whoever watches the second job reads the same.
+    // A person who watches the second job reads the same.
     let mut watching = fixture.cli().await.start(&["jobs", "watch", &second]);
     let notes = BufReader::new(watching.stderr.take().expect("a pipe")).lines();
     let note = tokio::task::spawn_blocking(move || {

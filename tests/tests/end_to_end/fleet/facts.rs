@@ -162,8 +162,7 @@ async fn broken_fact_is_an_error_of_its_own_and_leaves_no_process(fixture: Fixtu
         "more than 65536 bytes",
         "not valid JSON",
         "exit status: 3",
-        // The rest of the sentence names the path twice more, and is cut off where that is long.
-        "only root may write to it",
+        "chmod go-w",
         "neither in .json nor in .txt",
         "`kernel` is reported already",
         "links and folders are not followed",

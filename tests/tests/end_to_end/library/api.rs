@@ -26,6 +26,10 @@ async fn every_save_is_a_version_and_a_roll_back_only_points(fixture: Fixture) {
     assert_eq!(two.text("document_sha256"), sha256(two.text("document").as_bytes()));
     // Another person saved meanwhile.
     fixture.api.post(&versions, saved).await.expect_problem(409, "script_changed");
+    // Nor does a version become current for a person who does not know the latest one.
+    let current = json!({"current_version": 1, "expected_version": 1});
+    let script = versions.trim_end_matches("/versions");
+    fixture.api.patch(script, current).await.expect_problem(409, "script_changed");
 
     let shown = fixture.api.get(&path).await.expect(200);
     assert_eq!((&shown["current_version"], &shown["latest_version"]), (&json!(2), &json!(2)));

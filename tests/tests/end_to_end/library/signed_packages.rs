@@ -50,7 +50,7 @@ async fn a_host_runs_packages_that_its_publisher_signed_and_nothing_else(fixture
     let Pinned { _agent, id, key } = pinned(&fixture).await;
     let good = own_package(&fixture, "backup", "1.0.0", "echo good\n", JOB);
     push(&fixture, &good).await;
-    // Whoever holds a key of the server can upload, which is not enough here.
+    // A key of the server permits uploads, which is not enough here.
     refused(&fixture, &id, "package:backup", "publisher_required").await;
     sign(&fixture, &good, &key, &[]).await;
     assert_eq!(succeeds(&fixture, &id, "package:backup").await, "good\n");
@@ -204,7 +204,7 @@ async fn a_publisher_signs_only_the_own_package_and_the_server_takes_only_fittin
     let cli = fixture.cli().await;
     let signed = cli.run(&["packages", "push", &own, "--key", key, "--json"]).await.json();
     assert_eq!(signed.list("signatures").len(), 1, "{signed}");
-    // The server has other files, or says so.
+    // The server has other files, or reports that it has none.
     let refused = |folder: String, what: &'static str| {
         let cli = &cli;
         async move {

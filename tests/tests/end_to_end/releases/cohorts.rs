@@ -105,7 +105,7 @@ async fn cohort_whose_canary_runs_no_execution_is_held_while_another_goes_on(fix
         assert!(printed.contains(part), "{part}: {printed}");
     }
 
-    // Nobody can ask for it, and a failed one is not retried as other executions are.
+    // People can't request it, and a failed one is not retried as other executions are.
     let body = json!({"command": "execute", "data": {"script": "agent:probe"}});
     let path = format!("/api/agents/{}/command", hosts[0].1);
     fixture.api.post(&path, body).await.expect_problem(422, "invalid_field");

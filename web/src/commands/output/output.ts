@@ -57,7 +57,7 @@ export class OutputLines {
     return Math.min(this.lines.length, ...Object.values(this.#open));
   }
 
-  /** The line that begins at this byte, if there is one. A first character that came in parts counts from its last one. */
+  /** The line that starts at this byte, if there is one. A first character that came in parts counts from its last one. */
   lineAt(byte: number): number | undefined {
     let [low, high] = [0, this.lines.length];
     while (low < high) {

@@ -31,7 +31,7 @@ export class Times {
   async #read(id: string, first: number): Promise<void> {
     const timer = this.#timer;
     const marks = [...this.#marks];
-    // The last one is read again: it says where the next one follows.
+    // The last one is read again: it shows where the next one follows.
     let from: number | null | undefined = marks.at(-1)?.offset ?? first;
     try {
       while (from !== null && from !== undefined) {

@@ -12,12 +12,12 @@ export interface ScriptParts {
 
 /** A definition of Python, without indentation. */
 const DEFINITION = /^(?:async[ \t]+)?def[ \t]+(trigger|main)[ \t]*\(/;
-/** In other languages, this comment alone in its line begins main. */
+/** In other languages, this comment alone in its line starts main. */
 const MARK = /^[ \t]*(?:#|\/\/)[ \t]*main[ \t]*$/i;
 
 export const isPython = (interpreter: string): boolean => interpreter.trim() === 'python';
 
-/** Both parts, if the text says where the second one begins. Together they are the text, byte for byte. */
+/** Both parts, if the text marks where the second one starts. Together they are the text, byte for byte. */
 export function splitParts(text: string, interpreter: string): ScriptParts | undefined {
   const lines = text.split('\n');
   const cut = (at: number, first: Part): ScriptParts => ({ first, head: lines.slice(0, at).join('\n'), tail: lines.slice(at).join('\n') });
@@ -34,7 +34,7 @@ export function splitParts(text: string, interpreter: string): ScriptParts | und
   return cut(at, trigger < main ? 'trigger' : 'main');
 }
 
-/** The text again: the second part begins in a line of its own. */
+/** The text again: the second part starts in a line of its own. */
 export const joinParts = (head: string, tail: string): string => `${head}\n${tail}`;
 
 /** A text with both parts, to begin with. */

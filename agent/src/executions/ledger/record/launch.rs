@@ -49,7 +49,7 @@ pub struct Launch {
     /// It gets dummy secrets, and where they come out is reported.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_rehearsal: bool,
-    /// It starts the agent's own program, which only says that it runs. Nothing else of this record chooses
+    /// It starts the agent's own program, which only reports that it runs. Nothing else of this record chooses
     /// what runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_probe: bool,

@@ -10,7 +10,7 @@ pub const MAX_EXPRESSION_DEPTH: usize = 64;
 /// Most facts of hosts that an expression may name: each is read for every agent.
 pub const MAX_EXPRESSION_FACTS: usize = 16;
 
-/// What an expression says before a name of a fact that hosts report.
+/// The prefix of the name of a fact that hosts report, in an expression.
 pub const HOST_FACT: &str = "fact";
 /// The known facts.
 pub const FACTS: [&str; 10] =

@@ -40,6 +40,19 @@ pub fn evaluate_probe(
         return Some(end(attempt, UpdateState::Failed, Some(("version_changed", message))));
     }
     let elapsed_ms = now.ms_since(attempt.at);
+    let uncounted = UpdateAttempt { tries: attempt.tries - 1, ..attempt };
+    if outcome.is_none() {
+        // The host can't have started it. Another agent may become the canary meanwhile.
+        if offline_since.is_some() {
+            return Some(AttemptTransition {
+                due_at: now,
+                ..end(uncounted, UpdateState::Pending, None)
+            });
+        }
+        let message = "the new version registered, but the server could not send its no-op execution within 5 minutes";
+        return (elapsed_ms > PROBE_RESULT_MS)
+            .then(|| end(attempt, UpdateState::Failed, Some(("probe_failed", message))));
+    }
     let Some(outcome) = outcome.filter(|outcome| outcome.state.is_terminal()) else {
         if attempt.state == UpdateState::Unreachable {
             return None;
@@ -51,7 +64,7 @@ pub fn evaluate_probe(
         }
         let message =
             "the new version registered, but did not run a no-op execution within 5 minutes";
-        return (offline_since.is_none() && outcome.is_some() && elapsed_ms > PROBE_RESULT_MS)
+        return (offline_since.is_none() && elapsed_ms > PROBE_RESULT_MS)
             .then(|| end(attempt, UpdateState::Failed, Some(("probe_failed", message))));
     };
     if outcome.is_forbidden || outcome.code == Some("permission_denied") {
@@ -70,7 +83,6 @@ pub fn evaluate_probe(
         BUSY,
         "the agent is busy: its executions take every slot; the server will try again",
     ));
-    let uncounted = UpdateAttempt { tries: attempt.tries - 1, ..attempt };
     match outcome.state {
         CommandState::Succeeded if outcome.has_output => {
             Some(end(attempt, UpdateState::Done, None))
@@ -196,6 +208,18 @@ mod tests {
         let later = NOW.plus_ms(UNREACHABLE_MS + 1);
         let gone = evaluate_probe(ATTEMPT, open, (Some(NOW), true), later);
         assert_eq!(state(gone), Some(UpdateState::Unreachable));
-        assert_eq!(evaluate_probe(ATTEMPT, None, HERE, later), None, "it is about to be sent");
+    }
+
+    #[test]
+    fn an_execution_that_is_never_stored_neither_hangs_nor_holds_a_cohort() {
+        let soon = NOW.plus_ms(PROBE_RESULT_MS);
+        assert_eq!(evaluate_probe(ATTEMPT, None, HERE, soon), None, "it is about to be sent");
+        let late = evaluate_probe(ATTEMPT, None, HERE, soon.plus_ms(1)).expect("it ended");
+        assert_eq!(late.state, UpdateState::Failed);
+        for state in [UpdateState::Updating, UpdateState::Unreachable] {
+            let away = UpdateAttempt { state, ..ATTEMPT };
+            let gone = evaluate_probe(away, None, (Some(NOW), true), soon).expect("it ended");
+            assert_eq!((gone.state, gone.tries), (UpdateState::Pending, 0));
+        }
     }
 }

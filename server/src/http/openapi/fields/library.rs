@@ -73,6 +73,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("AssignmentView", "parameters", reference("ScriptParameters")),
         ("CreateScriptBody", "name", json!({"type": "string", "pattern": NAME})),
         ("UpdateScriptBody", "current_version", version.clone()),
+        ("UpdateScriptBody", "expected_version", version.clone()),
         ("ScriptVersionBody", "expected_version", version),
         ("ScriptParameterView", "help", text(MAX_DESCRIPTION_CHARS)),
         ("ScriptParameterView", "pattern", text(MAX_PATTERN_BYTES)),

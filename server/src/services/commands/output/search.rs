@@ -30,7 +30,7 @@ pub struct SearchRequest {
     pub from_bytes: [u64; 2],
     /// Where to stop.
     pub to_bytes: u64,
-    /// The search stops after this many hits, at the end of a read.
+    /// Most hits.
     pub limit: usize,
 }
 
@@ -38,7 +38,7 @@ pub struct SearchRequest {
 #[derive(Debug)]
 pub struct SearchResult {
     pub hits: Vec<Hit>,
-    /// Where the next request goes on; `None` if all that is stored was searched.
+    /// Where the next request continues; `None` if all that is stored was searched.
     pub next_bytes: Option<[u64; 2]>,
 }
 
@@ -54,12 +54,9 @@ impl Output {
         request: SearchRequest,
     ) -> Result<SearchResult> {
         let tenant = self.execution(caller, id).await?;
-        let mut search = LineSearch::new(&request.text);
+        let mut search = LineSearch::new(&request.text, request.limit);
         let start_bytes = request.from_bytes[0].min(request.from_bytes[1]);
         let mut next_bytes = start_bytes;
-        let is_full = |search: &LineSearch, next: u64| {
-            search.count() >= request.limit || next - start_bytes >= MAX_SEARCHED_BYTES
-        };
         loop {
             let from = (next_bytes, None);
             let chunks = tenant.output_chunks(id, OutputStream::Both, from, CHUNKS).await;
@@ -73,15 +70,16 @@ impl Output {
                 search
             });
             search = searched.await.map_err(|_| StoreError::from(BlobError::Stopped))?;
-            if next_bytes >= request.to_bytes {
+            if next_bytes >= request.to_bytes && !search.is_full() {
                 break;
             }
-            if is_full(&search, next_bytes) {
+            if search.is_full() || next_bytes - start_bytes >= MAX_SEARCHED_BYTES {
                 let (hits, next_bytes) = search.pause(next_bytes);
                 return Ok(SearchResult { hits, next_bytes: Some(next_bytes) });
             }
         }
-        Ok(SearchResult { hits: search.finish(), next_bytes: None })
+        let (hits, next_bytes) = search.finish();
+        Ok(SearchResult { hits, next_bytes })
     }
 
     /// When an execution's output from an offset on was received: marks in order, and the offset from

@@ -121,7 +121,8 @@ impl Groups {
         let now = self.clock.now();
         let evaluated = self.evaluate_updates(&row, updates, &BTreeSet::new(), now).await?;
         let changed = evaluated.changed;
-        self.request_probes(&row, evaluated.unsent_probes).await?;
+        // A group that is paused or halted is resumed with a key that is valid.
+        let _ = self.request_probes(&row, evaluated.unsent_probes).await?;
         let is_under_way = updates.values().any(|update| update.state == UpdateState::Updating);
         if !changed.is_empty() {
             let wave = row.wave;
@@ -153,9 +154,13 @@ impl Groups {
         let up_to_date = up_to_date.map(|member| member.facts.id).collect();
         let evaluated = self.evaluate_updates(&row, &mut updates, &up_to_date, now).await?;
         let changed = evaluated.changed;
-        self.request_probes(&row, evaluated.unsent_probes).await?;
+        let is_requester_valid = self.request_probes(&row, evaluated.unsent_probes).await?;
         if !changed.is_empty() && !tenant.advance_group(row.clone(), row.wave, changed).await? {
             return Ok(ReconcileOutcome::Busy);
+        }
+        if !is_requester_valid {
+            self.halt(row, invalid_requester(), now).await?;
+            return Ok(ReconcileOutcome::UNCHANGED);
         }
         let release = self.desired_release(version).await?;
         let all = members;

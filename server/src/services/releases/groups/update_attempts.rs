@@ -26,7 +26,7 @@ use crate::store::entities::commands::command::NewCommand;
 use crate::store::entities::fleet::agent;
 use crate::store::entities::releases::{agent_update, group};
 use crate::store::queries::{CommandWithReport, OutputStream};
-use crate::store::writer::SubmitCommand;
+use crate::store::writer::{SubmitCommand, Submitted};
 
 /// The last attempt of each agent of a group.
 pub(super) type Updates = HashMap<AgentId, agent_update::Model>;
@@ -37,6 +37,16 @@ const EXPIRES_IN_MS: u64 = 2 * 60_000;
 /// How long a no-op execution that was sent may go without a sign of its agent.
 const PROBE_LOST_AFTER_MS: u64 = 60 * 60_000;
 
+/// What differs between the commands that a group sends to an agent.
+struct GroupCommand {
+    id: CommandId,
+    name: CommandName,
+    data: Value,
+    script: Option<&'static str>,
+    timeout_ms: u64,
+    lost_after_ms: u64,
+}
+
 /// The command that requests an update. It is delivered like any other command.
 pub(super) fn update_command(
     row: &group::Model,
@@ -45,39 +55,16 @@ pub(super) fn update_command(
     lost_after_ms: u64,
     now: Timestamp,
 ) -> SubmitCommand {
-    let data = json!({"version": version});
-    let command = NewCommand {
+    let command = GroupCommand {
         id: update.command_id,
-        tenant_id: row.tenant_id,
-        agent_id: update.agent_id,
         name: CommandName::Update,
-        data: data.to_string(),
-        sealed_parameters: None,
-        requested_by: row.requested_by,
-        requested_from: None,
-        created_at: now,
-        expires_in_ms: EXPIRES_IN_MS,
+        data: json!({"version": version}),
+        script: None,
         timeout_ms: DEFAULT_TIMEOUT_MS,
         lost_after_ms,
-        job_id: None,
-        script: None,
-        trigger: Trigger::Group,
-        retry_of: None,
-        request_id: None,
-        lock_name: None,
-    }
-    .into_row();
+    };
     let detail = json!({"command": "update", "agent_id": update.agent_id, "group_id": row.id, "version": version});
-    let subject = Subject { kind: "command", id: command.id.0 };
-    let audit = AuditAction {
-        tenant_id: row.tenant_id,
-        action: "command.submit",
-        subject,
-        detail: &detail,
-        at: now,
-    }
-    .by_system();
-    SubmitCommand { row: command, deliver_in_epoch: None, idempotency: None, audit, approval: None }
+    command.submit(row, update, &detail, now)
 }
 
 /// The no-op execution of a canary. It is delivered like any other execution.
@@ -87,38 +74,58 @@ pub(super) fn probe_command(
     id: CommandId,
     now: Timestamp,
 ) -> SubmitCommand {
-    let command = NewCommand {
+    let command = GroupCommand {
         id,
-        tenant_id: row.tenant_id,
-        agent_id: update.agent_id,
         name: CommandName::Execute,
-        data: json!({"script": PROBE}).to_string(),
-        sealed_parameters: None,
-        requested_by: row.requested_by,
-        requested_from: None,
-        created_at: now,
-        expires_in_ms: EXPIRES_IN_MS,
+        data: json!({"script": PROBE}),
+        script: Some(PROBE),
         timeout_ms: PROBE_TIMEOUT_MS,
         lost_after_ms: PROBE_LOST_AFTER_MS,
-        job_id: None,
-        script: Some(PROBE.to_owned()),
-        trigger: Trigger::Group,
-        retry_of: None,
-        request_id: None,
-        lock_name: None,
-    }
-    .into_row();
+    };
     let detail = json!({"command": "execute", "script": PROBE, "agent_id": update.agent_id, "group_id": row.id});
-    let subject = Subject { kind: "command", id: command.id.0 };
-    let audit = AuditAction {
-        tenant_id: row.tenant_id,
-        action: "command.submit",
-        subject,
-        detail: &detail,
-        at: now,
+    command.submit(row, update, &detail, now)
+}
+
+impl GroupCommand {
+    fn submit(
+        self,
+        row: &group::Model,
+        update: &agent_update::Model,
+        detail: &Value,
+        now: Timestamp,
+    ) -> SubmitCommand {
+        let command = NewCommand {
+            id: self.id,
+            tenant_id: row.tenant_id,
+            agent_id: update.agent_id,
+            name: self.name,
+            data: self.data.to_string(),
+            sealed_parameters: None,
+            requested_by: row.requested_by,
+            requested_from: None,
+            created_at: now,
+            expires_in_ms: EXPIRES_IN_MS,
+            timeout_ms: self.timeout_ms,
+            lost_after_ms: self.lost_after_ms,
+            job_id: None,
+            script: self.script.map(str::to_owned),
+            trigger: Trigger::Group,
+            retry_of: None,
+            request_id: None,
+            lock_name: None,
+        }
+        .into_row();
+        let audit = AuditAction {
+            tenant_id: row.tenant_id,
+            action: "command.submit",
+            subject: Subject { kind: "command", id: command.id.0 },
+            detail,
+            at: now,
+        }
+        .by_system();
+        let (deliver_in_epoch, idempotency, approval) = (None, None, None);
+        SubmitCommand { row: command, deliver_in_epoch, idempotency, audit, approval }
     }
-    .by_system();
-    SubmitCommand { row: command, deliver_in_epoch: None, idempotency: None, audit, approval: None }
 }
 
 /// What a round found out about the attempts of a group.
@@ -162,9 +169,6 @@ impl Groups {
             let is_probed = update.probe_command_id.is_some();
             let transition = if let Some(id) = update.probe_command_id.filter(|_| is_open(update)) {
                 let found = found.get(&id);
-                if found.is_none() && offline_since.is_none() {
-                    evaluated.unsent_probes.push(update.clone());
-                }
                 let has_output = match found {
                     Some(found) if found.command.state == CommandState::Succeeded => {
                         tenant.output_end(id, OutputStream::Stdout).await? > 0
@@ -172,7 +176,12 @@ impl Groups {
                     _ => false,
                 };
                 let outcome = found.map(|found| probe_outcome(found, has_output));
-                evaluate_probe(attempt(update), outcome, (offline_since, is_up_to_date), now)
+                let seen = (offline_since, is_up_to_date);
+                let transition = evaluate_probe(attempt(update), outcome, seen, now);
+                if transition.is_none() && found.is_none() {
+                    evaluated.unsent_probes.push(update.clone());
+                }
+                transition
             } else if is_open(update) {
                 let forbidden = forbidden(agent.map(|row| row.key_id));
                 let outcome = found.get(&update.command_id).map(|found| outcome(found, &forbidden));
@@ -207,16 +216,18 @@ impl Groups {
     }
 
     /// Stores and sends the no-op executions of canaries, each under the id that its attempt names. One
-    /// that is stored already is not stored again.
+    /// that is stored already is not stored again. False if the key that requests the updates of the group is
+    /// revoked or has expired.
     pub(super) async fn request_probes(
         &self,
         row: &group::Model,
         updates: Vec<agent_update::Model>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         for update in updates {
             let Some(id) = update.probe_command_id else { continue };
             let operation = probe_command(row, &update, id, self.clock.now());
             match self.store.writer().commit(operation).await {
+                Ok(Submitted::KeyInvalid) => return Ok(false),
                 Ok(_) => self.hub.announce_new(update.agent_id, id, true),
                 Err(error) => {
                     let (agent_id, error) = (update.agent_id, error_chain(&error));
@@ -224,7 +235,7 @@ impl Groups {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

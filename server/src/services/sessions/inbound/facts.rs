@@ -11,8 +11,9 @@ use crate::services::sessions::SessionEnd;
 use crate::services::sessions::live::{CommitAck, LiveSession, VIOLATION};
 use crate::store::writer::RecordFacts;
 
-/// Least time between two changed reports of one session. The agent is not read meanwhile.
-const FACTS_STORE_INTERVAL: Duration = Duration::from_secs(1);
+/// Least time between two changed reports of one session, as often as an agent collects at most. The agent is not
+/// read meanwhile. Each change makes the server check which assignments the agent gets.
+const FACTS_STORE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl LiveSession {
     pub(super) async fn facts(&mut self, report: FactReport) -> Result<(), SessionEnd> {

@@ -47,13 +47,19 @@ async fn lines_are_found_in_parts_before_and_after_compaction(fixture: Fixture) 
         let (only, _) = search(&fixture, &id, "q=needle&stream=stderr").await;
         assert_eq!(only.len(), 1);
         // Each offset leads to its line.
-        let (hits, _) = search(&fixture, &id, "q=129999&limit=1").await;
+        let (hits, requests) = search(&fixture, &id, "q=129999&limit=1").await;
         assert_eq!(hits.len(), 12, "{hits:?}");
+        assert!(requests >= hits.len(), "{requests} requests of one hit each");
         for hit in &hits {
             let from = hit["offset_bytes"].as_u64().expect("an offset") as usize;
             let text = hit.text("text");
             assert_eq!(range(&fixture, &id, from, from + text.len()).await, text.as_bytes());
         }
+        // A response has no more hits than the limit, however many lines have the text.
+        let path = format!("/api/executions/{id}/output/search?q=1&limit=500");
+        let page = fixture.api.get(&path).await.expect(200);
+        assert_eq!(page.list("items").len(), 500);
+        assert!(page["next_cursor"].is_string(), "{page}");
         // What is after the place where it stops is not searched.
         let end = hits[5]["offset_bytes"].as_u64().expect("an offset");
         let (before, _) = search(&fixture, &id, &format!("q=129999&to_bytes={end}")).await;
