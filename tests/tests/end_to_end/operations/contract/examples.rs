@@ -241,7 +241,7 @@ async fn report_facts(fixture: &Fixture, agent: &Agent, id: &str) {
         "distribution_version",
         "kernel",
         "memory_bytes",
-        "service_manager",
+        "init_system",
         "virtualization",
     ];
     let file = json!({"role": "web", "app": {"version": "1.2", "ports": [80, 443]}});
