@@ -88,13 +88,14 @@ pub(super) async fn end_with_key(mut request: Request, next: Next) -> Response {
     }
 }
 
-/// True for deletions, for what ends or replaces the session of its caller, and for changes of members,
-/// one of which may be the caller.
+/// True for deletions, for what ends or replaces the session of its caller, and for changes of members
+/// and of API keys, one of which may be the caller: only the answer to a rotation has the new secret.
 fn may_end_its_own_key(request: &Request) -> bool {
     let path = request.uri().path();
     request.method() == Method::DELETE
         || matches!(path, "/api/auth/logout" | "/api/auth/switch")
         || path.starts_with("/api/members/")
+        || path.starts_with("/api/keys/")
 }
 
 /// True for an answer that is still being read from somewhere.

@@ -65,7 +65,10 @@ export function keepCurrent(client: QueryClient, source: Pick<typeof events, 'su
     isReading = true;
     // Few queries are on a screen, and a fleet that changes makes thousands of names stale: each query is looked at once.
     const isStale = ({ queryKey }: { queryKey: readonly unknown[] }): boolean => queryKey.some((_, i) => names.has(JSON.stringify(queryKey.slice(0, i + 1))));
+    // A first read that is under way goes on, and its answer may be older than the events: it is read once more.
+    const firstReads = client.getQueryCache().findAll({ predicate: isStale, fetchStatus: 'fetching' }).filter(({ state }) => state.data === undefined);
     await client.invalidateQueries({ predicate: isStale }).catch(() => undefined);
+    if (firstReads.length > 0) await client.invalidateQueries({ predicate: (query) => firstReads.includes(query) }).catch(() => undefined);
     isReading = false;
     plan();
   };

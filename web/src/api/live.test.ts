@@ -1,4 +1,4 @@
-import { QueryClient } from '@tanstack/svelte-query';
+import { QueryClient, QueryObserver } from '@tanstack/svelte-query';
 import { afterEach, expect, test, vi } from 'vitest';
 import type { TenantEvent } from './events.svelte';
 import { keepCurrent } from './live.svelte';
@@ -50,6 +50,36 @@ test('an event changes a complete list without a request', async () => {
   expect(list.status()).toBe('offline');
   expect(list.client.getQueryState(['agents', 'all'])?.isInvalidated).toBe(false);
   list.stop();
+});
+
+test('an event during the first read of an execution makes it be read once more', async () => {
+  vi.useFakeTimers();
+  const client = new QueryClient();
+  const answers: ((state: string) => void)[] = [];
+  const observer = new QueryObserver(client, {
+    queryKey: ['executions', 'e'],
+    queryFn: () => new Promise<string>((resolve) => answers.push(resolve)),
+  });
+  const close = observer.subscribe(() => undefined);
+  let send: (event: TenantEvent) => void = () => undefined;
+  const stop = keepCurrent(client, {
+    subscribe: (listener) => {
+      send = listener;
+      return () => undefined;
+    },
+  });
+  // The server answered before the execution ended, and the answer arrives after the event.
+  send({ kind: 'execution', id: 'e', agent_id: 'a', job_id: null, state: 'succeeded', script: 'hello' } as unknown as TenantEvent);
+  await vi.advanceTimersByTimeAsync(500);
+  answers[0]!('running');
+  await vi.advanceTimersByTimeAsync(500);
+  expect(answers).toHaveLength(2);
+  answers[1]!('succeeded');
+  await vi.advanceTimersByTimeAsync(500);
+  expect(client.getQueryData(['executions', 'e'])).toBe('succeeded');
+  expect(answers).toHaveLength(2);
+  stop();
+  close();
 });
 
 test('alerts are read again when the server reports one, and not when an agent leaves', async () => {

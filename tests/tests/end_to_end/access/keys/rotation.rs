@@ -12,6 +12,7 @@ use tokio::time::timeout;
 on_both_databases!(
     a_rotated_key_has_two_secrets_until_the_overlap_ends,
     an_old_secret_takes_no_key_over,
+    a_key_that_replaces_its_own_secret_always_gets_the_new_one,
     both_secrets_of_a_rotated_key_end_with_its_revocation,
     both_secrets_and_the_keys_that_they_made_are_narrowed_with_a_rotated_key,
     streams_and_polls_of_an_old_secret_end_with_the_overlap,
@@ -86,6 +87,27 @@ async fn an_old_secret_takes_no_key_over(fixture: Fixture) {
     old.get("/api/agents").await.expect(200);
     new.delete(&format!("{path}/previous-secret")).await.expect(200);
     new.get("/api/agents").await.expect(200);
+}
+
+/// Every change of any key makes requests under way check their own keys again.
+async fn a_key_that_replaces_its_own_secret_always_gets_the_new_one(fixture: Fixture) {
+    let (id, mut key) = made(&fixture.api, json!({"name": "ci", "role": "owner"})).await;
+    let (other, _) = made(&fixture.api, json!({"name": "other"})).await;
+    let (owner, path) = (fixture.api.clone(), format!("/api/keys/{other}"));
+    let (stop, mut is_over) = tokio::sync::oneshot::channel::<()>();
+    let changes = tokio::spawn(async move {
+        let mut count = 0_u32;
+        while is_over.try_recv().is_err() {
+            count += 1;
+            owner.patch(&path, json!({"name": format!("other-{count}")})).await.expect(200);
+        }
+    });
+    for _ in 0..40 {
+        (_, key) = rotated(&key, &id, 0).await;
+    }
+    stop.send(()).expect("the changes go on until now");
+    changes.await.expect("every change is answered");
+    key.get("/api/me").await.expect(200);
 }
 
 /// The stream ends, however many events come before.
