@@ -18,7 +18,8 @@ pub struct SourceFile {
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the root").to_path_buf()
+    let place = Path::new(env!("CARGO_MANIFEST_DIR"));
+    place.ancestors().nth(2).expect("the root").to_path_buf()
 }
 
 /// Reads a file of the repository.

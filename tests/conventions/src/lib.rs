@@ -1,5 +1,8 @@
 //! Conventions of the repository that a compiler does not check: documented limits, and the words of
-//! the glossary. Reads sources and documentation, and runs nothing but `cargo tree`.
+//! the glossary. Reads sources and documentation, and runs nothing but `cargo tree`. A package of its own,
+//! which waits for no other one.
+
+#![cfg(test)]
 
 mod agent_columns;
 mod audit_actions;
