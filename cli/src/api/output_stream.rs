@@ -15,6 +15,16 @@ pub enum Stream {
     Stderr,
 }
 
+impl Stream {
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
 /// Which output of an execution is requested.
 #[derive(Debug, Clone, Copy)]
 pub struct OutputRequest {
@@ -55,13 +65,7 @@ pub async fn read_output(
 ) -> Result<Option<OutputEnd>, CliError> {
     let mut query = vec![("from_bytes", request.from_bytes.to_string())];
     query.push(("follow", request.follow.to_string()));
-    query.extend(request.stream.map(|stream| {
-        let name = match stream {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        };
-        ("stream", name.to_owned())
-    }));
+    query.extend(request.stream.map(|stream| ("stream", stream.name().to_owned())));
     let events = SseClient::new(api, &["executions", id, "output", "live"], query);
     let mut events = if request.follow { events } else { events.finite() };
     let mut next_bytes = request.from_bytes;

@@ -131,6 +131,7 @@ fn every_option_is_named_by_a_field_or_is_local() {
             let alone = [
                 ("agents", "--timeout"),
                 ("agents", "--since"),
+                ("logs", "--times"),
                 ("keys", "--no-tags"),
                 ("keys", "--add-permission"),
                 ("keys", "--remove-permission"),

@@ -2,6 +2,8 @@
 //!
 //! Pure: the caller passes the terminal's width. Text from hosts is sanitized.
 
+use std::collections::BTreeSet;
+
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
 use serde_json::Value;
 
@@ -14,6 +16,9 @@ const GAP: u16 = 2;
 const MIN_WIDTH: u16 = 8;
 /// In narrower terminals, lists with names have no ids.
 const WIDTH_WITH_IDS: u16 = 80;
+/// How much of an id a narrow list shows, the least first: the first part is unique to a millisecond. All
+/// commands take the beginning of an id.
+const ID_LENGTHS: [usize; 2] = [13, 23];
 /// Levels of nested objects that are shown field by field. Deeper levels are shown as JSON.
 const MAX_DEPTH: usize = 4;
 
@@ -47,7 +52,7 @@ impl Column {
     fn is_never_truncated(self) -> bool {
         match self.content {
             Content::Field(path) => {
-                path.ends_with("id") || matches!(path, "state" | "status" | "exit_code")
+                path.ends_with("id") || matches!(path, "state" | "status" | "exit_code" | "action")
             }
             Content::Text(_) => false,
         }
@@ -80,14 +85,22 @@ impl Column {
 }
 
 /// Items under headings. If the table is wider than `width` characters, times lose their seconds, long
-/// columns are truncated, and then the rightmost columns are left out; ids and states stay whole.
+/// columns are truncated, then ids are shortened, and then the rightmost columns are left out; states stay
+/// whole.
 pub fn table(items: &[Value], columns: &[Column], width: Option<u16>, time: TimeFormat) -> String {
     let full = build(items, columns, false, time);
     let Some(width) = width.filter(|width| total_width(full.column_max_content_widths()) > *width)
     else {
         return lines_of(&full);
     };
-    let columns = fitting(items, columns, width, time);
+    let short = with_short_ids(items, columns);
+    let (whole, fewer) =
+        (fitting(items, columns, width, time), fitting(&short, columns, width, time));
+    let is_too_wide = least_width(items, &whole, time) > width;
+    let (items, columns) = match is_too_wide || fewer.len() > whole.len() {
+        true => (&*short, fewer),
+        false => (items, whole),
+    };
     let mut narrow = build(items, &columns, true, time);
     narrow.set_content_arrangement(ContentArrangement::Dynamic);
     // One more blank at both ends, which `lines_of` trims.
@@ -100,6 +113,28 @@ pub fn table(items: &[Value], columns: &[Column], width: Option<u16>, time: Time
     lines_of(&narrow)
 }
 
+/// The items with the beginnings of their ids, as long as these differ.
+fn with_short_ids(items: &[Value], columns: &[Column]) -> Vec<Value> {
+    let mut items = items.to_vec();
+    let is_own = |column: &&Column| matches!(column.content, Content::Field("id"));
+    if columns.iter().any(|column| column.is_name()) || !columns.iter().any(|c| is_own(&c)) {
+        return items;
+    }
+    let ids: Vec<_> = items.iter().filter_map(|item| item.get("id")?.as_str()).collect();
+    let is_unique = |length: &usize| {
+        let starts: BTreeSet<_> = ids.iter().map(|id| id.get(..*length)).collect();
+        starts.len() == ids.len()
+    };
+    let Some(length) = ID_LENGTHS.into_iter().find(is_unique) else { return items };
+    for item in &mut items {
+        if let Some(start) = item["id"].as_str().and_then(|id| id.get(..length)).map(str::to_owned)
+        {
+            item["id"] = start.into();
+        }
+    }
+    items
+}
+
 /// The columns that fit after truncation.
 fn fitting(items: &[Value], columns: &[Column], width: u16, time: TimeFormat) -> Vec<Column> {
     let mut kept = columns.to_vec();
@@ -107,12 +142,7 @@ fn fitting(items: &[Value], columns: &[Column], width: u16, time: TimeFormat) ->
         kept.retain(|column| !column.is_id());
     }
     loop {
-        let widths = build(items, &kept, true, time).column_max_content_widths();
-        let needed = kept.iter().zip(widths).map(|(column, width)| {
-            let is_whole = column.is_never_truncated() || column.is_instant();
-            if is_whole { width } else { width.min(MIN_WIDTH) }
-        });
-        if total_width(needed.collect()) <= width {
+        if least_width(items, &kept, time) <= width {
             return kept;
         }
         match kept.iter().rposition(|column| !column.is_never_truncated()) {
@@ -120,6 +150,16 @@ fn fitting(items: &[Value], columns: &[Column], width: u16, time: TimeFormat) ->
             _ => return kept,
         };
     }
+}
+
+/// The width after truncation.
+fn least_width(items: &[Value], columns: &[Column], time: TimeFormat) -> u16 {
+    let widths = build(items, columns, true, time).column_max_content_widths();
+    let needed = columns.iter().zip(widths).map(|(column, width)| {
+        let is_whole = column.is_never_truncated() || column.is_instant();
+        if is_whole { width } else { width.min(MIN_WIDTH) }
+    });
+    total_width(needed.collect())
 }
 
 /// The width of a table with these column widths.

@@ -111,7 +111,11 @@ impl FieldError {
         } else if message.starts_with("missing field `") {
             Self::new(join(quoted()), FieldErrorCode::Required)
         } else if message.starts_with("unknown variant `") {
-            Self::new(path, FieldErrorCode::UnknownValue)
+            let expected = message.rsplit_once(", expected ").map_or("", |(_, known)| known);
+            let known: Vec<_> = expected.split('`').skip(1).step_by(2).collect();
+            let error = Self::new(path, FieldErrorCode::UnknownValue);
+            let limit = (!known.is_empty()).then(|| known.join(", ").into());
+            Self { limit, ..error }
         } else {
             Self::new(path, FieldErrorCode::Invalid)
         }
@@ -135,5 +139,10 @@ mod tests {
         ] {
             assert_eq!(FieldError::from_serde(report), FieldError::new(field, code), "{report}");
         }
+        let error = FieldError::from_serde("role: unknown variant `king`, expected `a` or `b`");
+        assert_eq!(error, FieldError::with_limit("role", FieldErrorCode::UnknownValue, "a, b"));
+        let error =
+            FieldError::from_serde("role: unknown variant `king`, expected one of `a`, `b`, `c`");
+        assert_eq!(error, FieldError::with_limit("role", FieldErrorCode::UnknownValue, "a, b, c"));
     }
 }

@@ -5827,6 +5827,8 @@ export interface components {
             /** @description The id of the request that asked for it: the logs of the server and of the agent name it. */
             request_id?: string | null;
             requested_by: components["schemas"]["PrincipalId"];
+            /** @description The name of the API key or the member, unless it was deleted. */
+            requested_by_name?: string | null;
             requested_from?: string | null;
             retried_as?: components["schemas"]["CommandId"] | null;
             retry_of?: components["schemas"]["CommandId"] | null;
@@ -6444,6 +6446,8 @@ export interface components {
             lock?: string | null;
             parameters?: components["schemas"]["ScriptParameters"] | null;
             requested_by: components["schemas"]["PrincipalId"];
+            /** @description The name of the API key or the member, unless it was deleted. */
+            requested_by_name?: string | null;
             requested_from?: string | null;
             retries?: components["schemas"]["RetrySpec"] | null;
             retry_of?: components["schemas"]["JobId"] | null;
@@ -9173,7 +9177,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:WgKhJ+VrNUWxkwXuvM0u22/+aj5C0YSEADUu7xMmzxo",
+                     *           "fingerprint": "SHA256:3vuTVGSpRlQ8r4KMsfE63OhWwtK8ZnaBng7eca0bxJY",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -9186,7 +9190,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v595",
                      *           "policy": "manifest",
-                     *           "public_key": "k5VrTis5oU0AMQAeDwiei/L44uqGRiNBBXAtfsJ0GCY=",
+                     *           "public_key": "i90EGgahZmxfvDg3/eWMUG22/RNSbqyApSHfU/LYxL4=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -9324,7 +9328,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:WgKhJ+VrNUWxkwXuvM0u22/+aj5C0YSEADUu7xMmzxo",
+                     *           "fingerprint": "SHA256:3vuTVGSpRlQ8r4KMsfE63OhWwtK8ZnaBng7eca0bxJY",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -9337,7 +9341,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v595",
                      *           "policy": "manifest",
-                     *           "public_key": "k5VrTis5oU0AMQAeDwiei/L44uqGRiNBBXAtfsJ0GCY=",
+                     *           "public_key": "i90EGgahZmxfvDg3/eWMUG22/RNSbqyApSHfU/LYxL4=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -10613,7 +10617,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000122",
+                     *       "command_id": "01900000-0000-7000-8000-000000000120",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -10978,11 +10982,11 @@ export interface operations {
                      *       "commands": [
                      *         {
                      *           "command": "execute",
-                     *           "command_id": "01900000-0000-7000-8000-000000000060",
+                     *           "command_id": "01900000-0000-7000-8000-000000000059",
                      *           "data": {
                      *             "script": "deploy"
                      *           },
-                     *           "request_id": "01900000-0000-7000-8000-000000000123",
+                     *           "request_id": "01900000-0000-7000-8000-000000000121",
                      *           "start_within_ms": 86400000,
                      *           "timestamp": "2026-01-31T12:00:00.000Z",
                      *           "type": "command"
@@ -11121,7 +11125,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:WgKhJ+VrNUWxkwXuvM0u22/+aj5C0YSEADUu7xMmzxo",
+                     *       "fingerprint": "SHA256:3vuTVGSpRlQ8r4KMsfE63OhWwtK8ZnaBng7eca0bxJY",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -11135,7 +11139,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "k5VrTis5oU0AMQAeDwiei/L44uqGRiNBBXAtfsJ0GCY=",
+                     *       "public_key": "i90EGgahZmxfvDg3/eWMUG22/RNSbqyApSHfU/LYxL4=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11242,7 +11246,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "command_id": "01900000-0000-7000-8000-000000000060",
+                 *       "command_id": "01900000-0000-7000-8000-000000000059",
                  *       "result": {
                  *         "data": {},
                  *         "success": true
@@ -11420,7 +11424,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:WgKhJ+VrNUWxkwXuvM0u22/+aj5C0YSEADUu7xMmzxo",
+                     *       "fingerprint": "SHA256:3vuTVGSpRlQ8r4KMsfE63OhWwtK8ZnaBng7eca0bxJY",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -11433,7 +11437,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "k5VrTis5oU0AMQAeDwiei/L44uqGRiNBBXAtfsJ0GCY=",
+                     *       "public_key": "i90EGgahZmxfvDg3/eWMUG22/RNSbqyApSHfU/LYxL4=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11442,12 +11446,12 @@ export interface operations {
                      *       ],
                      *       "telemetry": {
                      *         "at": "2026-01-31T12:00:00.000Z",
-                     *         "cpu_percent": 81.7,
-                     *         "disk_percent": 0,
-                     *         "load_1m": 2.02,
-                     *         "memory_percent": 3.8,
+                     *         "cpu_percent": 68.1,
+                     *         "disk_percent": 0.3,
+                     *         "load_1m": 2.01,
+                     *         "memory_percent": 7.2,
                      *         "running_executions": 0,
-                     *         "uptime_seconds": 24753
+                     *         "uptime_seconds": 39393
                      *       },
                      *       "transport": "websocket",
                      *       "update": null,
@@ -11642,7 +11646,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:WgKhJ+VrNUWxkwXuvM0u22/+aj5C0YSEADUu7xMmzxo",
+                     *       "fingerprint": "SHA256:3vuTVGSpRlQ8r4KMsfE63OhWwtK8ZnaBng7eca0bxJY",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -11655,7 +11659,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "k5VrTis5oU0AMQAeDwiei/L44uqGRiNBBXAtfsJ0GCY=",
+                     *       "public_key": "i90EGgahZmxfvDg3/eWMUG22/RNSbqyApSHfU/LYxL4=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -12117,13 +12121,13 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000057",
+                     *           "id": "01900000-0000-7000-8000-000000000056",
                      *           "kind": "online"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000058",
+                     *           "id": "01900000-0000-7000-8000-000000000057",
                      *           "kind": "enrolled"
                      *         }
                      *       ],
@@ -12320,12 +12324,12 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "cpu_percent": 81.7,
-                     *           "disk_percent": 0,
-                     *           "load_1m": 2.02,
-                     *           "memory_percent": 3.8,
+                     *           "cpu_percent": 68.1,
+                     *           "disk_percent": 0.3,
+                     *           "load_1m": 2.01,
+                     *           "memory_percent": 7.2,
                      *           "running_executions": 0,
-                     *           "uptime_seconds": 24753
+                     *           "uptime_seconds": 39393
                      *         }
                      *       ]
                      *     }
@@ -12433,7 +12437,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000121",
+                     *       "command_id": "01900000-0000-7000-8000-000000000119",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -13475,7 +13479,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "009f51ca5059de1af2e003a6e4afc4b76e019d75147950d2e993665f32afd8c5",
+                     *           "agents_sha256": "cea4e0aade6937327ea2c85d2155f544535c8f7d11f71c617c619095f3ee1cb1",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -13503,7 +13507,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "1ecf361e01f53f1efb53af67933d5850fa2bdb82945f25f1a55794d0f350d8c6",
+                     *           "script_sha256": "f23f9e9c1e6aab8d0b18d9f73a3dd1b86485b40a5e53944fbfbccf7263f7f69b",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -13894,7 +13898,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "009f51ca5059de1af2e003a6e4afc4b76e019d75147950d2e993665f32afd8c5",
+                     *       "agents_sha256": "cea4e0aade6937327ea2c85d2155f544535c8f7d11f71c617c619095f3ee1cb1",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -13928,7 +13932,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "1ecf361e01f53f1efb53af67933d5850fa2bdb82945f25f1a55794d0f350d8c6",
+                     *       "script_sha256": "f23f9e9c1e6aab8d0b18d9f73a3dd1b86485b40a5e53944fbfbccf7263f7f69b",
                      *       "state": "pending"
                      *     }
                      */
@@ -14024,7 +14028,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "009f51ca5059de1af2e003a6e4afc4b76e019d75147950d2e993665f32afd8c5",
+                     *       "agents_sha256": "cea4e0aade6937327ea2c85d2155f544535c8f7d11f71c617c619095f3ee1cb1",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14058,7 +14062,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "1ecf361e01f53f1efb53af67933d5850fa2bdb82945f25f1a55794d0f350d8c6",
+                     *       "script_sha256": "f23f9e9c1e6aab8d0b18d9f73a3dd1b86485b40a5e53944fbfbccf7263f7f69b",
                      *       "state": "approved"
                      *     }
                      */
@@ -14199,13 +14203,13 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "009f51ca5059de1af2e003a6e4afc4b76e019d75147950d2e993665f32afd8c5",
+                     *       "agents_sha256": "cea4e0aade6937327ea2c85d2155f544535c8f7d11f71c617c619095f3ee1cb1",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000009",
-                     *           "command_id": "01900000-0000-7000-8000-000000000125"
+                     *           "command_id": "01900000-0000-7000-8000-000000000123"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -14222,8 +14226,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000126",
-                     *       "job_id": "01900000-0000-7000-8000-000000000127",
+                     *       "id": "01900000-0000-7000-8000-000000000124",
+                     *       "job_id": "01900000-0000-7000-8000-000000000125",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -14233,7 +14237,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "1ecf361e01f53f1efb53af67933d5850fa2bdb82945f25f1a55794d0f350d8c6",
+                     *       "script_sha256": "f23f9e9c1e6aab8d0b18d9f73a3dd1b86485b40a5e53944fbfbccf7263f7f69b",
                      *       "state": "refused"
                      *     }
                      */
@@ -14923,13 +14927,13 @@ export interface operations {
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000003",
                      *           "agent_name": "web-1",
-                     *           "error": "the host's policy does not allow scripts and packages of the library; set {\"allow\": \"library\"} in policy.json on the host, or run a script of its manifest",
-                     *           "error_code": "library_not_allowed",
+                     *           "error": null,
+                     *           "error_code": null,
                      *           "is_connected": true,
-                     *           "reported_at": "2026-01-31T12:00:00.000Z",
+                     *           "reported_at": null,
                      *           "service": null,
                      *           "skipped_count": 0,
-                     *           "state": "failed"
+                     *           "state": "wanted"
                      *         }
                      *       ],
                      *       "next_cursor": null
@@ -15078,13 +15082,13 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000059",
+                     *           "id": "01900000-0000-7000-8000-000000000058",
                      *           "link": 107,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000060",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000059",
                      *           "subject_kind": "command",
-                     *           "subject_name": null
+                     *           "subject_name": "deploy"
                      *         },
                      *         {
                      *           "action": "agent_key.create",
@@ -15108,11 +15112,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000061",
+                     *           "id": "01900000-0000-7000-8000-000000000060",
                      *           "link": 106,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000062",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000061",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -15123,14 +15127,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "ce41fecf892db5d14c72a02fbe0e82c0971339979c8cedaaeff6c63423e89401",
-                     *             "old": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927"
+                     *             "new": "943fa198a1b05e6f6ac068b21afbc893a6adca71aaa9c6bd70464d69dbb2b24f",
+                     *             "old": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000063",
+                     *           "id": "01900000-0000-7000-8000-000000000062",
                      *           "link": 105,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000064",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000063",
                      *           "subject_kind": "release_key_change",
                      *           "subject_name": null
                      *         },
@@ -15143,7 +15147,7 @@ export interface operations {
                      *           "detail": {
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000065",
+                     *           "id": "01900000-0000-7000-8000-000000000064",
                      *           "link": 104,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15169,11 +15173,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000066",
+                     *           "id": "01900000-0000-7000-8000-000000000065",
                      *           "link": 103,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000067",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000066",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -15184,7 +15188,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000068",
+                     *           "id": "01900000-0000-7000-8000-000000000067",
                      *           "link": 102,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15203,7 +15207,7 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "id": "01900000-0000-7000-8000-000000000068",
                      *           "link": 101,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15222,7 +15226,7 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "paused"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000070",
+                     *           "id": "01900000-0000-7000-8000-000000000069",
                      *           "link": 100,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15241,7 +15245,7 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000071",
+                     *           "id": "01900000-0000-7000-8000-000000000070",
                      *           "link": 99,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15260,7 +15264,7 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000072",
+                     *           "id": "01900000-0000-7000-8000-000000000071",
                      *           "link": 98,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15275,10 +15279,10 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927",
+                     *             "key": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000073",
+                     *           "id": "01900000-0000-7000-8000-000000000072",
                      *           "link": 97,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15298,7 +15302,7 @@ export interface operations {
                      *             "sha256": "0aed29fe749c58bb738209865905ba70731a94d7a892aa48084969742471667b",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "id": "01900000-0000-7000-8000-000000000073",
                      *           "link": 96,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15315,10 +15319,10 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "04c409187115d15a1de4ab9ce4f0380678e3e8747efab4708468bce78ed18682",
+                     *             "sha256": "d5d1f89ea6f5de2a5886b8e7b131207f13747f0c354c4e0b83b5c4771a757115",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "id": "01900000-0000-7000-8000-000000000074",
                      *           "link": 95,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15333,10 +15337,10 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927",
+                     *             "key": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000076",
+                     *           "id": "01900000-0000-7000-8000-000000000075",
                      *           "link": 94,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15370,7 +15374,7 @@ export interface operations {
                      *             "from": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
                      *             "replaced_agent": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "id": "01900000-0000-7000-8000-000000000076",
                      *           "link": 92,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15396,7 +15400,7 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000078",
+                     *           "id": "01900000-0000-7000-8000-000000000077",
                      *           "link": 91,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15411,13 +15415,13 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000079",
+                     *           "id": "01900000-0000-7000-8000-000000000078",
                      *           "link": 90,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000015",
                      *           "subject_kind": "command",
-                     *           "subject_name": null
+                     *           "subject_name": "deploy"
                      *         },
                      *         {
                      *           "action": "command.submit",
@@ -15431,13 +15435,13 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000080",
+                     *           "id": "01900000-0000-7000-8000-000000000079",
                      *           "link": 89,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000015",
                      *           "subject_kind": "command",
-                     *           "subject_name": null
+                     *           "subject_name": "deploy"
                      *         },
                      *         {
                      *           "action": "command.submit",
@@ -15452,13 +15456,13 @@ export interface operations {
                      *             "retry_of": "01900000-0000-7000-8000-000000000014",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000081",
+                     *           "id": "01900000-0000-7000-8000-000000000080",
                      *           "link": 88,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000082",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000081",
                      *           "subject_kind": "command",
-                     *           "subject_name": null
+                     *           "subject_name": "deploy"
                      *         },
                      *         {
                      *           "action": "command.cancel",
@@ -15467,13 +15471,13 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "id": "01900000-0000-7000-8000-000000000082",
                      *           "link": 87,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000014",
                      *           "subject_kind": "command",
-                     *           "subject_name": null
+                     *           "subject_name": "deploy"
                      *         },
                      *         {
                      *           "action": "command.submit",
@@ -15487,13 +15491,13 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "id": "01900000-0000-7000-8000-000000000083",
                      *           "link": 86,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000014",
                      *           "subject_kind": "command",
-                     *           "subject_name": null
+                     *           "subject_name": "deploy"
                      *         },
                      *         {
                      *           "action": "job.cancel",
@@ -15502,7 +15506,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "id": "01900000-0000-7000-8000-000000000084",
                      *           "link": 85,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15522,7 +15526,7 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "id": "01900000-0000-7000-8000-000000000085",
                      *           "link": 84,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15537,7 +15541,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "id": "01900000-0000-7000-8000-000000000086",
                      *           "link": 83,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15552,7 +15556,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000088",
+                     *           "id": "01900000-0000-7000-8000-000000000087",
                      *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15567,7 +15571,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000089",
+                     *           "id": "01900000-0000-7000-8000-000000000088",
                      *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15587,7 +15591,7 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000090",
+                     *           "id": "01900000-0000-7000-8000-000000000089",
                      *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15613,11 +15617,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000091",
+                     *           "id": "01900000-0000-7000-8000-000000000090",
                      *           "link": 79,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000092",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000091",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -15648,7 +15652,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000093",
+                     *           "id": "01900000-0000-7000-8000-000000000092",
                      *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15665,7 +15669,7 @@ export interface operations {
                      *           "detail": {
                      *             "host": "hooks.invalid"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000094",
+                     *           "id": "01900000-0000-7000-8000-000000000093",
                      *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15690,7 +15694,7 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000095",
+                     *           "id": "01900000-0000-7000-8000-000000000094",
                      *           "link": 75,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15715,7 +15719,7 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000096",
+                     *           "id": "01900000-0000-7000-8000-000000000095",
                      *           "link": 74,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15730,11 +15734,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000097",
+                     *           "id": "01900000-0000-7000-8000-000000000096",
                      *           "link": 73,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000098",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000097",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -15745,13 +15749,13 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000099"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000098"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000100",
+                     *           "id": "01900000-0000-7000-8000-000000000099",
                      *           "link": 72,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000098",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000097",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -15767,11 +15771,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000101",
+                     *           "id": "01900000-0000-7000-8000-000000000100",
                      *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000102",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000101",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -15790,11 +15794,11 @@ export interface operations {
                      *             "kind": "webhook",
                      *             "name": "receiver"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000103",
+                     *           "id": "01900000-0000-7000-8000-000000000102",
                      *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000098",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000097",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -15805,7 +15809,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000104",
+                     *           "id": "01900000-0000-7000-8000-000000000103",
                      *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15825,7 +15829,7 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000105",
+                     *           "id": "01900000-0000-7000-8000-000000000104",
                      *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15843,7 +15847,7 @@ export interface operations {
                      *             "delivery_id": "01900000-0000-7000-8000-000000000039",
                      *             "job_id": "01900000-0000-7000-8000-000000000040"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000106",
+                     *           "id": "01900000-0000-7000-8000-000000000105",
                      *           "link": 67,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15863,7 +15867,7 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000107",
+                     *           "id": "01900000-0000-7000-8000-000000000106",
                      *           "link": 66,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15883,7 +15887,7 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000108",
+                     *           "id": "01900000-0000-7000-8000-000000000107",
                      *           "link": 65,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15903,7 +15907,7 @@ export interface operations {
                      *             "name": "deploys",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000109",
+                     *           "id": "01900000-0000-7000-8000-000000000108",
                      *           "link": 64,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15921,7 +15925,7 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000110",
+                     *           "id": "01900000-0000-7000-8000-000000000109",
                      *           "link": 63,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -15940,11 +15944,11 @@ export interface operations {
                      *             "sha256": "96799316190d2f7cd4ebbc24f6735d8c34dc8920847678bb109cdee0a4561a85",
                      *             "version": "1.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000111",
+                     *           "id": "01900000-0000-7000-8000-000000000110",
                      *           "link": 62,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000112",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000111",
                      *           "subject_kind": "package",
                      *           "subject_name": null
                      *         },
@@ -15955,13 +15959,13 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000113",
+                     *           "id": "01900000-0000-7000-8000-000000000112",
                      *           "link": 61,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000114",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000113",
                      *           "subject_kind": "assignment",
-                     *           "subject_name": null
+                     *           "subject_name": "proxy"
                      *         },
                      *         {
                      *           "action": "service.restart",
@@ -15973,13 +15977,13 @@ export interface operations {
                      *             "agent_count": 1,
                      *             "name": "proxy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000115",
+                     *           "id": "01900000-0000-7000-8000-000000000114",
                      *           "link": 60,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000114",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000113",
                      *           "subject_kind": "assignment",
-                     *           "subject_name": null
+                     *           "subject_name": "proxy"
                      *         },
                      *         {
                      *           "action": "service.start",
@@ -15991,16 +15995,16 @@ export interface operations {
                      *             "agent_count": 1,
                      *             "name": "proxy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000116",
+                     *           "id": "01900000-0000-7000-8000-000000000115",
                      *           "link": 59,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000114",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000113",
                      *           "subject_kind": "assignment",
-                     *           "subject_name": null
+                     *           "subject_name": "proxy"
                      *         }
                      *       ],
-                     *       "next_cursor": "59.01a210b1-ba6d-70ac-a785-da84593b0e5f"
+                     *       "next_cursor": "59.01a21191-1acd-7125-aa00-f3a75eb688b9"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -16109,10 +16113,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"gzyUh0ueVbQOeTTME9nkNyWQX9xgJ7gqKmb5VEnaKEg=","is_complete":false}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"mQIBKsNTYw0sCNWerACq+7VwlaywGa4/vnLtu1vqlXI=","is_complete":false}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":93,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000007","subject_name":"fake","detail":{},"source":"127.0.0.1"}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000043","link":108,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"108.01a210b1-d9e2-7688-bc2e-5a0547f571f3"}
+                     *     {"type":"end","position":"108.01a21191-3419-75db-93ab-ae513440a901"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -16193,10 +16197,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "dcaa4b8d326000b1f2f6de7db736898e1429b1ae53ff2bfd3dc9aba4b87bec0a",
+                     *       "hash": "da89707989716ae832dc0a2e1beea66365fa6910d6e675771264dd337be0792c",
                      *       "number": 108,
-                     *       "public_key": "gzyUh0ueVbQOeTTME9nkNyWQX9xgJ7gqKmb5VEnaKEg=",
-                     *       "signature": "SMZ6GjXI1JMv0oHMoT2IxsXpr1WX2XRv7Wsg4gzeONmrtVmuXmM6FqGEGHTJQsPVh2La7Kzkeb9i+nWoeIk4Ag==",
+                     *       "public_key": "mQIBKsNTYw0sCNWerACq+7VwlaywGa4/vnLtu1vqlXI=",
+                     *       "signature": "YAkSgXHcJN1ji6XQu1RVVNw1KpLW2ye1X29/4m2QhOY4C8eLb2EoWxtCmKG3sxcIaYeZ9cDAdZPzsqq8FrhSCw==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -16385,10 +16389,10 @@ export interface operations {
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "dcaa4b8d326000b1f2f6de7db736898e1429b1ae53ff2bfd3dc9aba4b87bec0a",
+                     *         "hash": "da89707989716ae832dc0a2e1beea66365fa6910d6e675771264dd337be0792c",
                      *         "number": 108,
-                     *         "public_key": "gzyUh0ueVbQOeTTME9nkNyWQX9xgJ7gqKmb5VEnaKEg=",
-                     *         "signature": "SMZ6GjXI1JMv0oHMoT2IxsXpr1WX2XRv7Wsg4gzeONmrtVmuXmM6FqGEGHTJQsPVh2La7Kzkeb9i+nWoeIk4Ag==",
+                     *         "public_key": "mQIBKsNTYw0sCNWerACq+7VwlaywGa4/vnLtu1vqlXI=",
+                     *         "signature": "YAkSgXHcJN1ji6XQu1RVVNw1KpLW2ye1X29/4m2QhOY4C8eLb2EoWxtCmKG3sxcIaYeZ9cDAdZPzsqq8FrhSCw==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
@@ -17082,7 +17086,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000124"
+                     *       "session_id": "01900000-0000-7000-8000-000000000122"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -17215,7 +17219,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000053"
+                     *       "session_id": "01900000-0000-7000-8000-000000000052"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -17321,8 +17325,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_AZX9oWE6no8UngJJu3GUIalpzrQabb1kwVml3IwB99wnW-IzAFt8-lXV5jGXMylhsc8Qaz9Uw9klfzcd9DNlhl-Zg3aCrThKHRES4TydcRVoKrSlG0e-q7-9Ph4j6IFPZzEQ66M3wAiLEJBPe1icT5ml5EvClFcurjA7xltIUG_pAMGxOsTQvnamgujMfm0_FK5UyQjNlLE6cqUxqC3jLUxfmn4JbH7dw8g2NIkh4jr6ad-qrS2bWd3mktlkYOHUuQedq7qZ2aUM-BAKSu4VEQ0MwI0RbXLiJuYj6vPjwDcY5AId2_wPp9OX6P15GE55WeDQA39WjYv4X4wTK-Jia955YXxIBQv_HvzqAeuJzmXqtgn0d8YtPEnVRxD6F3TYe9rqr1LbOmU58kXpmnUWrdvxtqrRpbV79ZHh0Y-js0PrVYXVbLhHLms3BvDJJ_3kBJFcZjkLaUfBl_ckGrEPGkjbXg",
-                 *       "code": "942349"
+                 *       "challenge": "mst_challenge_AZ8EdPQoX-k97Q6Uue_hi88kJJGTD9FQHAARBkA5h7If01Vk5fMrhRYeZ9iPI0ifrstb0mHF28dcEaSFnnBccibcC53ajF1Ho_xL3jS8avhBnhBeq7JSZOUcG_zRbWdiHQKPnmffBcicYCohQpwAF45oZcMkJoCNCK_SQvmRW2aCIhUgYiGpv5F-vptBr6Eiq4M-qWSqPXvJc1vJw8Zt42dVyJ3brvONJ5eRbjGQy46fIMlmByzfsHQxi6OIy-RBo2TaUqmvDdHKJD5DtnX0qB5OLgnhQ6fx83KD47Q0aW2mzJwaSFsXcq5Zrnr93xW0Uvd6_0pSbZ0uwiz6U_iXK1pzIXGIgkGb7nv416cy-0lbHoozRzvdgwCPnY72DQxwme0Qfe4-TO7wC7ey8fw9b5wlPxfhfJDO8gWpyZgEdduYm18_3ghixjX-e12PREPmbaAXJ16HASxztSzDW-4_xA",
+                 *       "code": "236409"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -17894,11 +17898,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_AZX9oWE6no8U_1gBHNBNUWbGuTfA3sWMjP-traPPRDrKo1MTdfSgKpeI08CXWbU8W3Pg8XNIXxGHTgHyaRxJVYO736nV3ZXM4qs8rdaD-uUKgRFMt3DbA0CzGJkfR0-FVGNPTItXKuIOw6jqVMiiwqlyaXZjOkJT-ibWJCl_Wc_lIF6hds9Yx9ohnvsLuG5k533aIHmfp3p8uf484cqs9KO8aY0Lt_-joi3R76C7_ZN8xdwUdHxw5mKk-SaaAPKXF4Z_05khlrScFwTeBTlBVbCsaOXHAO_B0Fa-gsqYxEuM9JnAwq9XussWzcACIkiOV3NfFl-qxr3g5sdzSXcVAy6o1_iA6M6EdfkyRDJRuhD_JcH8wLiLpUPU8zQBoATS47Uq2L61bhYz1TUDoIGmqniR6-U4OpOeWk7B",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJlQWFlaUtPT2NYUHZfLUx1WVJUbDhSeHczeXUtX09JMmd6YkFUYmZTdDBRIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "g3NxPG8eNjepHtPiWs3ACmcLfYt6aPBvlkCjTOSz5OI",
-                 *         "signature": "MEQCIHrvHJkWg-SKGcnnNtsV5W0HcpH3OPShj57accP8JuA0AiBK9WWm-SPkP_oJXrdQbWkAA6dfGf7VREfHC4LYfafyCA",
-                 *         "user_handle": "AaIQsd1EdcOXyWyQ7_IYFw"
+                 *         "challenge": "mst_passkey_AZ8EdPQoX-k9Z5hwGYT1UtEltHdbyGS_Qm3X75aYgJ1delON427vdiwMJ6zflA1gz2unmeR1aPFE0ZhmI612oVbo5KtlLx256q4jwUXP1fewdP9vGbhP2PRcDk21VxEYkQKjol1-COvRMuSAJ-ylLHDekjELtM474MpQhowfdTflqRHc26DfvzNdgUDzQbkq3_QmXeZs5KSp9hHYT8NPD_JZQcNrrzkHWZyzy96pYpsFldW1LxuJOS0qf6iBQ6TDtylYJhuKd6i-BTPoHffRc23THMrJguMuqwzpfQrDGEh-H_6-3Wu_gHXLC8kI-lCJTlNcCuLvpSWt17PGY5GYXEL06ZJSutF1LnihvolyPgKeaIE8SrQQYmMRLiEpRjrBdq3-DUFxFO17Ro6obhLr1gUCHLob-IbSLo79",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJBelVCdUtaMVZKUG45b1AwTVBob2h2UG1HXzk5T1kwNWhFY3ZwcldEUmVNIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "bW26PPDUrqisgOd87A8cd0Z3eowmN51wFV2TBrj8c44",
+                 *         "signature": "MEQCIFkX-5oEiFalNPLP_gBHpDG_IMv3DGnR8wGaKSWt9uJBAiBcVGm1oKA4IqJbFjTKqCRv0_xa96lVfzLhqOJF5i1cxQ",
+                 *         "user_handle": "AaIRkTVlcYW_BiTO2rlY-Q"
                  *       }
                  *     }
                  */
@@ -17927,7 +17931,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000130"
+                     *       "session_id": "01900000-0000-7000-8000-000000000129"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -18028,10 +18032,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_AZX9oWE6no8U_1gBHNBNUWbGuTfA3sWMjP-traPPRDrKo1MTdfSgKpeI08CXWbU8W3Pg8XNIXxGHTgHyaRxJVYO736nV3ZXM4qs8rdaD-uUKgRFMt3DbA0CzGJkfR0-FVGNPTItXKuIOw6jqVMiiwqlyaXZjOkJT-ibWJCl_Wc_lIF6hds9Yx9ohnvsLuG5k533aIHmfp3p8uf484cqs9KO8aY0Lt_-joi3R76C7_ZN8xdwUdHxw5mKk-SaaAPKXF4Z_05khlrScFwTeBTlBVbCsaOXHAO_B0Fa-gsqYxEuM9JnAwq9XussWzcACIkiOV3NfFl-qxr3g5sdzSXcVAy6o1_iA6M6EdfkyRDJRuhD_JcH8wLiLpUPU8zQBoATS47Uq2L61bhYz1TUDoIGmqniR6-U4OpOeWk7B",
+                     *       "challenge": "mst_passkey_AZ8EdPQoX-k9Z5hwGYT1UtEltHdbyGS_Qm3X75aYgJ1delON427vdiwMJ6zflA1gz2unmeR1aPFE0ZhmI612oVbo5KtlLx256q4jwUXP1fewdP9vGbhP2PRcDk21VxEYkQKjol1-COvRMuSAJ-ylLHDekjELtM474MpQhowfdTflqRHc26DfvzNdgUDzQbkq3_QmXeZs5KSp9hHYT8NPD_JZQcNrrzkHWZyzy96pYpsFldW1LxuJOS0qf6iBQ6TDtylYJhuKd6i-BTPoHffRc23THMrJguMuqwzpfQrDGEh-H_6-3Wu_gHXLC8kI-lCJTlNcCuLvpSWt17PGY5GYXEL06ZJSutF1LnihvolyPgKeaIE8SrQQYmMRLiEpRjrBdq3-DUFxFO17Ro6obhLr1gUCHLob-IbSLo79",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "eAaeiKOOcXPv_-LuYRTl8Rxw3yu-_OI2gzbATbfSt0Q"
+                     *       "nonce": "AzUBuKZ1VJPn9oP0MPhohvPmG_99OY05hEcvprWDReM"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -18318,7 +18322,7 @@ export interface operations {
                      *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000053"
+                     *       "session_id": "01900000-0000-7000-8000-000000000052"
                      *     }
                      */
                     "application/json": components["schemas"]["TokensView"];
@@ -18434,7 +18438,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000128"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000126"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -18529,7 +18533,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000128"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000126"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -18545,7 +18549,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000128"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000126"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -18640,8 +18644,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "673242",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000128"
+                 *       "code": "929350",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000126"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -18796,7 +18800,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000132"
+                     *       "session_id": "01900000-0000-7000-8000-000000000131"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -19668,7 +19672,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000056",
+                     *       "request_id": "01900000-0000-7000-8000-000000000055",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -19776,7 +19780,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000055",
+                     *       "request_id": "01900000-0000-7000-8000-000000000054",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -19875,7 +19879,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000131",
+                     *       "request_id": "01900000-0000-7000-8000-000000000130",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -20083,7 +20087,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000129",
+                     *       "request_id": "01900000-0000-7000-8000-000000000128",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -20720,7 +20724,7 @@ export interface operations {
                      *       "error_code": null,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000082",
+                     *       "id": "01900000-0000-7000-8000-000000000081",
                      *       "is_held": false,
                      *       "job_id": null,
                      *       "late_result": null,
@@ -20985,8 +20989,9 @@ export interface operations {
                      *           "output_bytes": 9,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
-                     *           "request_id": "01900000-0000-7000-8000-000000000052",
+                     *           "request_id": "01900000-0000-7000-8000-000000000051",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *           "requested_by_name": "bootstrap",
                      *           "requested_from": "127.0.0.1",
                      *           "retried_as": null,
                      *           "retry_of": null,
@@ -21100,8 +21105,8 @@ export interface operations {
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000047\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"k5VrTis5oU0AMQAeDwiei/L44uqGRiNBBXAtfsJ0GCY=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795576412149,\"ended_at_ms\":1795576412151},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "IjJSMnW8/NoXTED+XJzsqadRTpvfy2F0EAfljJ4WytdVsB5AfXrh9mk3eoMljeEK66QH0ZQDHRqVZ6VKGzGtAg=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000047\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"i90EGgahZmxfvDg3/eWMUG22/RNSbqyApSHfU/LYxL4=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795591051656,\"ended_at_ms\":1795591051657},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "vsfSCxhphkG26YoxfJW8rkmFUoTG/bOOX8jtS+1UPxhVOS9qtIS0RwEbd3HQ4j9hPIClxm0G7gptzNdwKfW+Dw=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -21124,8 +21129,9 @@ export interface operations {
                      *       "output_bytes": 9,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
-                     *       "request_id": "01900000-0000-7000-8000-000000000052",
+                     *       "request_id": "01900000-0000-7000-8000-000000000051",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retried_as": null,
                      *       "retry_of": null,
@@ -21265,6 +21271,7 @@ export interface operations {
                      *       "parameters": {},
                      *       "request_id": "01900000-0000-7000-8000-000000000016",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retried_as": null,
                      *       "retry_of": null,
@@ -24207,7 +24214,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000/bF9wuFzxPSxwtvg72S+NG3jh9fZg7cNdUbk="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -25087,14 +25094,14 @@ export interface operations {
                      *           "event": "job.failed",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000099",
-                     *           "job_id": "01900000-0000-7000-8000-000000000102",
+                     *           "id": "01900000-0000-7000-8000-000000000098",
+                     *           "job_id": "01900000-0000-7000-8000-000000000040",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "the receiver answered 400",
                      *             "response": null,
                      *             "status": 400,
-                     *             "took_ms": 4
+                     *             "took_ms": 2
                      *           },
                      *           "repeat_count": 0,
                      *           "state": "failed"
@@ -25200,21 +25207,21 @@ export interface operations {
                      * @example {
                      *       "attempt_count": 1,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "due_at": "2026-01-31T12:00:00.000Z",
+                     *       "due_at": null,
                      *       "event": "job.failed",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000099",
-                     *       "job_id": "01900000-0000-7000-8000-000000000102",
+                     *       "id": "01900000-0000-7000-8000-000000000098",
+                     *       "job_id": "01900000-0000-7000-8000-000000000040",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "the receiver answered 400",
                      *         "response": null,
                      *         "status": 400,
-                     *         "took_ms": 4
+                     *         "took_ms": 2
                      *       },
                      *       "repeat_count": 0,
-                     *       "state": "pending"
+                     *       "state": "queued"
                      *     }
                      */
                     "application/json": components["schemas"]["IntegrationDeliveryView"];
@@ -25342,7 +25349,7 @@ export interface operations {
                      *       "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *       "response": null,
                      *       "status": null,
-                     *       "took_ms": 1
+                     *       "took_ms": 0
                      *     }
                      */
                     "application/json": components["schemas"]["WebhookAttempt"];
@@ -25901,6 +25908,7 @@ export interface operations {
                      *           "lock": null,
                      *           "parameters": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *           "requested_by_name": "bootstrap",
                      *           "requested_from": "127.0.0.1",
                      *           "retries": null,
                      *           "retry_of": null,
@@ -26031,13 +26039,14 @@ export interface operations {
                      *         "delivered": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
+                     *       "explanation": "Executions: 0 ended, 1 on their hosts, 0 queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000049",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
                      *       "retry_of": null,
@@ -26317,6 +26326,7 @@ export interface operations {
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
                      *       "retry_of": null,
@@ -26418,13 +26428,14 @@ export interface operations {
                      *         "cancelled": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "explanation": "1 of 1 executions have ended, 0 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
+                     *       "explanation": "Executions: 1 ended, 0 on their hosts, 0 queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000001",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
                      *       "retry_of": null,
@@ -26581,13 +26592,14 @@ export interface operations {
                      *         "cancelled": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "explanation": "1 of 1 executions have ended, 0 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
+                     *       "explanation": "Executions: 1 ended, 0 on their hosts, 0 queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000017",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
                      *       "retry_of": null,
@@ -26751,7 +26763,7 @@ export interface operations {
                      *           "error_code": null,
                      *           "exit_code": null,
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "explanation": "It runs on web-1 since 2026-01-31T12:00:00.000Z. The host ends it at 2026-01-31T12:00:00.000Z at the latest. You can cancel it.",
+                     *           "explanation": "It was sent to web-1, which has not reported its start. It starts when the host has a free slot. You can cancel it.",
                      *           "finished_at": null,
                      *           "id": "01900000-0000-7000-8000-000000000047",
                      *           "is_held": false,
@@ -26763,16 +26775,17 @@ export interface operations {
                      *           "output_bytes": null,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
-                     *           "request_id": "01900000-0000-7000-8000-000000000052",
+                     *           "request_id": "01900000-0000-7000-8000-000000000051",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *           "requested_by_name": "bootstrap",
                      *           "requested_from": "127.0.0.1",
                      *           "retried_as": null,
                      *           "retry_of": null,
                      *           "script": "deploy",
                      *           "secret_names": [],
                      *           "signal": null,
-                     *           "started_at": "2026-01-31T12:00:00.000Z",
-                     *           "state": "running",
+                     *           "started_at": null,
+                     *           "state": "delivered",
                      *           "stderr_bytes": null,
                      *           "stdin_bytes": null,
                      *           "stdout_bytes": null,
@@ -26886,13 +26899,14 @@ export interface operations {
                      *         "queued": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "explanation": "0 of 1 executions have ended, 0 are on their hosts and 1 are queued. A person paused it: no further execution starts until a person resumes it. Resume, abort or cancel it.",
+                     *       "explanation": "Executions: 0 ended, 0 on their hosts, 1 queued. A person paused it: no further execution starts until a person resumes it. Resume, abort or cancel it.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000001",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
                      *       "retry_of": null,
@@ -27049,13 +27063,14 @@ export interface operations {
                      *         "queued": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "explanation": "0 of 1 executions have ended, 0 are on their hosts and 1 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
+                     *       "explanation": "Executions: 0 ended, 0 on their hosts, 1 queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000001",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
                      *       "retry_of": null,
@@ -27224,13 +27239,14 @@ export interface operations {
                      *         "delivered": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
+                     *       "explanation": "Executions: 0 ended, 1 on their hosts, 0 queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000051",
+                     *       "id": "01900000-0000-7000-8000-000000000127",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
                      *       "retry_of": "01900000-0000-7000-8000-000000000049",
@@ -28320,7 +28336,7 @@ export interface operations {
                      *         "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "expires_at": "2026-01-31T12:00:00.000Z",
-                     *         "id": "01900000-0000-7000-8000-000000000053",
+                     *         "id": "01900000-0000-7000-8000-000000000052",
                      *         "is_current": true,
                      *         "member_id": "01900000-0000-7000-8000-000000000035",
                      *         "refreshed_at": "2026-01-31T12:00:00.000Z",
@@ -28510,7 +28526,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "462943"
+                 *       "code": "422848"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -28625,7 +28641,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "follows_in": null,
-                     *           "id": "01900000-0000-7000-8000-000000000120",
+                     *           "id": "01900000-0000-7000-8000-000000000118",
                      *           "issuer": "http://127.0.0.1:8080",
                      *           "provider": "corp",
                      *           "subject": "subject-1"
@@ -28847,10 +28863,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACCDc3E8bx42N6ke0-JazcAKZwt9i3po8G-WQKNM5LPk4qUBAgMmIAEhWCCgnt-M8jBtX2ktDyGvFfUpCQNky8rINL_m0C8j9FfehyJYIJItAFePloNEG9njcyAqUeJRsVZvn_kgUM0LSsiw_kF5",
-                 *       "challenge": "mst_passkey_AZX9oWE6no8UgxDjWlzLZLbt_jZoSCZHeIbOc5K7ncIaf_1cN7Jw6R5fkSRjeVCSOuTuoQnZeWzyH2WhERV2xjaw6smto4_MdMvO9d95sEuRsmLwYpqemK3jx3Wz7MRfxPkwBymXKHCSTzYkcJb1BbLEBxSlMse7noWLJds7kJBrajwYYPwKP4JyGGiVnxS1aNUSsDaAlTpuwJ22FIzx_z8kmGfu3dp2YDrwPlG1UTdGxKnIIG0nN8mb5s1c7RLDcSseehxSbQ8lMQewzR3FH0jf1iEaXMzT9kkzictIUsgSX4dq8_N5skieT6LZug9M0CPbWiD6WsvZT_9k45GKB4u4v0rKr3ApfAKhgdri63qpnnSLy-Pc3zvhZkpe1RRUFhhqTwEBYxD4yxolIqtrof5jLmEqTIRPg3Iq8BlMOuRbhOqIGI9Z1j2ueGvH1P0CeZ1pYB4G59TW8dlwPqkiTLm6ESbesIZvIlnlPuODqMv7n83t33rzLMej2QmGxO4_b_Y7ay54KjL2jgvVCM-suoAZnO8t5RQ8EBu1HG6TlQJzFODVqRsrx-Y_pFWST_L9iCMR-sw0NU7EKtXGu81FRejluBwrGp0AYbfydIvrFhHTXH53mJUJx1sS48S6kEOMadMMH-aPHHccXo2rpC0TKIfDPwOy0z6hwjmdk_F2RQfnrMkSO6uJM5-xc1bKr-YnML7xfEtJBuUgCkMwFtVIgS3y_-QTzfT80yYYGZFJ7j4LwVIcfVyHtmzUq3_ztAWsykXP7lCEDz-S9A",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJXM3BUU1gtVkwzLUstVHhnekRQUE5hWGVoTWdSM0xqeHlpT283X1ROSGtBIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "g3NxPG8eNjepHtPiWs3ACmcLfYt6aPBvlkCjTOSz5OI",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACBtbbo88NSuqKyA53zsDxx3Rnd6jCY3nXAVXZMGuPxzjqUBAgMmIAEhWCB1k_AcfZVLfqcEkFhb2vqpV8rE25kNrvgwaTeIqst5OyJYIGspp2kPqPsCM_PDjicvMt9vAOknJGxLv9OzWAJkGqvN",
+                 *       "challenge": "mst_passkey_AZ8EdPQoX-k9jzMHZDJNgA7878P3_QyfpHFsk3l5eHqv_t5KiBWozhcMqXrINbmr0mCqiYRK4oy0sXPGwmDP02OcMYGP7KoZh-_UpX5yTbjNVV95UzLyMfrc9u-4CDavfiUmVS7vA4UoxVOw0Q3Jhj7lKBNa5BoZ7TyIEG3JfZtKyMxIi7B2CTHpXjUs0MJh4BEzGtaWRIXQktkS7R7JtPt3Ll9aleNz8h06tFvrUObcPlRR0gGL6dFufXv9LxGQPuK9fwMhkWeoDHsWR09HQ7Jg2fCiX2ej5uAoUWBvbTSRucAbtNVTNHTUgxr-aU6LzCG2H0lB6k6KauJbF1S6IpzyramkT8MAY-gGqUCQvbgQk0Gys1Ef-XCbyHr07qy7NdNggXijtwllJNlexZISNPV6Z8ay0wBFBtot2TviKZs8uO1QoE6ahge8Bu0uxjM_vma2vtAZ7U7v3wB7fEEKef8XZSqteEoQBCyaRRmCtdEbi3aw-LGn-sL3Ze04XTrzu6U8EyW4XRX10_UgpLDU73W0ykALk2oh25lFztl5_18c1y6b3WUBoncIS-LSkF-TXucLB55py-j6YPyd7hCcAzvadynYqNWqeoIsHNhKz32x2n0Lld_Ivwt2w4iWZuZ-9OXnXB0dOCWCIHSDVyk4F--IP0NBbIXZlAzd2iSaLDOeXW1--JZdUobXmZ2mGReRo5J4AejgEgKlfQ8hwgyhOO-Rxa2GPsl_UvlIljRmH7IR23-geERdQwVQypmYhW31kMsRw5FaTbObzw",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJTZ2VlcFVpY1FXWEM4a3NXbldFRUhaMGJkT0RkQmx3Z0Itd0oxSTliMVd3IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "bW26PPDUrqisgOd87A8cd0Z3eowmN51wFV2TBrj8c44",
                  *       "name": "laptop"
                  *     }
                  */
@@ -28873,16 +28889,16 @@ export interface operations {
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "awqe-vrhf-kda4-zpix",
-                     *         "7rki-3eiw-o47z-exk3",
-                     *         "fgbm-2uhw-gtjs-3b36",
-                     *         "vq74-xwjq-tdlv-3bko",
-                     *         "dzf2-fvvg-ggoj-f4xm",
-                     *         "khsn-ecxq-bxai-z7ri",
-                     *         "q3jw-3s4o-az4e-su6j",
-                     *         "cfab-myof-ssv6-hand",
-                     *         "t22b-cpu5-mur6-uu4b",
-                     *         "klxo-4aql-mdil-mrjr"
+                     *         "ufnd-udsf-m45k-ove2",
+                     *         "bxeh-74e7-aq6x-claw",
+                     *         "a22q-ml64-tbsb-3v5w",
+                     *         "sfgw-b56t-sxus-2lko",
+                     *         "si6z-g4il-hijk-o7c6",
+                     *         "m7c3-7zuz-dtvb-l44b",
+                     *         "gbfb-ykqm-h7jh-26jn",
+                     *         "7ttj-xj4b-oa2c-ivwh",
+                     *         "kmk5-ofay-zjch-3jkw",
+                     *         "z2yq-4ou7-toth-iryy"
                      *       ]
                      *     }
                      */
@@ -29004,12 +29020,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_AZX9oWE6no8UgxDjWlzLZLbt_jZoSCZHeIbOc5K7ncIaf_1cN7Jw6R5fkSRjeVCSOuTuoQnZeWzyH2WhERV2xjaw6smto4_MdMvO9d95sEuRsmLwYpqemK3jx3Wz7MRfxPkwBymXKHCSTzYkcJb1BbLEBxSlMse7noWLJds7kJBrajwYYPwKP4JyGGiVnxS1aNUSsDaAlTpuwJ22FIzx_z8kmGfu3dp2YDrwPlG1UTdGxKnIIG0nN8mb5s1c7RLDcSseehxSbQ8lMQewzR3FH0jf1iEaXMzT9kkzictIUsgSX4dq8_N5skieT6LZug9M0CPbWiD6WsvZT_9k45GKB4u4v0rKr3ApfAKhgdri63qpnnSLy-Pc3zvhZkpe1RRUFhhqTwEBYxD4yxolIqtrof5jLmEqTIRPg3Iq8BlMOuRbhOqIGI9Z1j2ueGvH1P0CeZ1pYB4G59TW8dlwPqkiTLm6ESbesIZvIlnlPuODqMv7n83t33rzLMej2QmGxO4_b_Y7ay54KjL2jgvVCM-suoAZnO8t5RQ8EBu1HG6TlQJzFODVqRsrx-Y_pFWST_L9iCMR-sw0NU7EKtXGu81FRejluBwrGp0AYbfydIvrFhHTXH53mJUJx1sS48S6kEOMadMMH-aPHHccXo2rpC0TKIfDPwOy0z6hwjmdk_F2RQfnrMkSO6uJM5-xc1bKr-YnML7xfEtJBuUgCkMwFtVIgS3y_-QTzfT80yYYGZFJ7j4LwVIcfVyHtmzUq3_ztAWsykXP7lCEDz-S9A",
+                     *       "challenge": "mst_passkey_AZ8EdPQoX-k9jzMHZDJNgA7878P3_QyfpHFsk3l5eHqv_t5KiBWozhcMqXrINbmr0mCqiYRK4oy0sXPGwmDP02OcMYGP7KoZh-_UpX5yTbjNVV95UzLyMfrc9u-4CDavfiUmVS7vA4UoxVOw0Q3Jhj7lKBNa5BoZ7TyIEG3JfZtKyMxIi7B2CTHpXjUs0MJh4BEzGtaWRIXQktkS7R7JtPt3Ll9aleNz8h06tFvrUObcPlRR0gGL6dFufXv9LxGQPuK9fwMhkWeoDHsWR09HQ7Jg2fCiX2ej5uAoUWBvbTSRucAbtNVTNHTUgxr-aU6LzCG2H0lB6k6KauJbF1S6IpzyramkT8MAY-gGqUCQvbgQk0Gys1Ef-XCbyHr07qy7NdNggXijtwllJNlexZISNPV6Z8ay0wBFBtot2TviKZs8uO1QoE6ahge8Bu0uxjM_vma2vtAZ7U7v3wB7fEEKef8XZSqteEoQBCyaRRmCtdEbi3aw-LGn-sL3Ze04XTrzu6U8EyW4XRX10_UgpLDU73W0ykALk2oh25lFztl5_18c1y6b3WUBoncIS-LSkF-TXucLB55py-j6YPyd7hCcAzvadynYqNWqeoIsHNhKz32x2n0Lld_Ivwt2w4iWZuZ-9OXnXB0dOCWCIHSDVyk4F--IP0NBbIXZlAzd2iSaLDOeXW1--JZdUobXmZ2mGReRo5J4AejgEgKlfQ8hwgyhOO-Rxa2GPsl_UvlIljRmH7IR23-geERdQwVQypmYhW31kMsRw5FaTbObzw",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "W3pTSX-VL3-K-TxgzDPPNaXehMgR3LjxyiOo7_TNHkA",
-                     *       "user_handle": "AaIQsd1EdcOXyWyQ7_IYFw",
+                     *       "nonce": "SgeepUicQWXC8ksWnWEEHZ0bdODdBlwgB-wJ1I9b1Ww",
+                     *       "user_handle": "AaIRkTVlcYW_BiTO2rlY-Q",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -29120,7 +29136,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "awqe-vrhf-kda4-zpix"
+                 *       "code": "ufnd-udsf-m45k-ove2"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -29351,7 +29367,7 @@ export interface operations {
                      *           "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000053",
+                     *           "id": "01900000-0000-7000-8000-000000000052",
                      *           "is_current": true,
                      *           "member_id": "01900000-0000-7000-8000-000000000035",
                      *           "refreshed_at": "2026-01-31T12:00:00.000Z",
@@ -29565,8 +29581,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=FD37SSJPR5MXJJHPTSFFIOKIAU5WCGUE&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "FD37SSJPR5MXJJHPTSFFIOKIAU5WCGUE"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=KOGUUF7LKZZLKOUQWSGKD2APCBGCV25N&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "KOGUUF7LKZZLKOUQWSGKD2APCBGCV25N"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -29672,7 +29688,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "eqbl-ntsr-kqv7-o5x5"
+                 *       "code": "wt7c-yw75-dtwp-c6iu"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -29786,7 +29802,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "672968"
+                 *       "code": "494302"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -29802,16 +29818,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "fc72-nqwu-egvs-vigt",
-                     *         "djvi-wi6b-owxz-4whe",
-                     *         "exty-rtfs-wbg5-c2ml",
-                     *         "vz2y-xswq-eqwu-z4da",
-                     *         "qmmj-qvyi-bzyv-7l5s",
-                     *         "2a37-hefe-isjk-2igu",
-                     *         "xw7t-b3gl-d3b5-4lak",
-                     *         "d544-sazm-r4m2-kzob",
-                     *         "j4m2-6bzd-igbc-2xx5",
-                     *         "6vqr-zr4u-c2bk-h77h"
+                     *         "7rnz-ze5t-fpbn-66dq",
+                     *         "uqku-hltj-ilfr-oemy",
+                     *         "adqm-lcvc-ntto-n6s4",
+                     *         "vcqn-qw2k-ctat-7w4z",
+                     *         "iec6-wvjz-rwtu-5yqn",
+                     *         "3oyf-4n3w-nlfm-7gow",
+                     *         "p2tw-nary-t27m-6tf2",
+                     *         "vnji-zhto-omq4-bceq",
+                     *         "gjqa-572s-eoro-dhp2",
+                     *         "ahnl-6sbc-4jp4-6b3m"
                      *       ]
                      *     }
                      */
@@ -29918,7 +29934,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "672968"
+                 *       "code": "494302"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -29934,16 +29950,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "eqbl-ntsr-kqv7-o5x5",
-                     *         "whbg-6x7x-xpyh-3tfk",
-                     *         "a5pz-f3gi-ujhd-ihnq",
-                     *         "f73x-sctb-pkp3-lyxw",
-                     *         "54hv-qnok-5zey-kpj5",
-                     *         "jeew-j3pr-z6vo-xkg3",
-                     *         "vabv-aq55-kp2p-nt2n",
-                     *         "52ak-teyz-7cvh-hwmc",
-                     *         "3aol-wodg-balg-6f5g",
-                     *         "szyh-6brq-4skm-7wnj"
+                     *         "wt7c-yw75-dtwp-c6iu",
+                     *         "ibf2-yrjj-bv3b-wyjr",
+                     *         "axvh-mkms-xy4l-52zg",
+                     *         "s6x5-722g-t2a2-m6qe",
+                     *         "nhhq-rc7p-5hhd-q35l",
+                     *         "4c3k-3c72-37h6-mol7",
+                     *         "og26-a4b7-pfmt-64qt",
+                     *         "whoz-7iif-wr6j-f52x",
+                     *         "66da-oeyn-qnv6-dzyg",
+                     *         "im4u-xojh-2dmn-ecw4"
                      *       ]
                      *     }
                      */
@@ -30395,7 +30411,7 @@ export interface operations {
                      *           "entry_count": 2,
                      *           "executor": "sh",
                      *           "format": "tar.zst",
-                     *           "id": "01900000-0000-7000-8000-000000000054",
+                     *           "id": "01900000-0000-7000-8000-000000000053",
                      *           "kind": "job",
                      *           "name": "backup",
                      *           "parameters": [],
@@ -30513,7 +30529,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000054",
+                     *       "id": "01900000-0000-7000-8000-000000000053",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -30636,7 +30652,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000054",
+                     *       "id": "01900000-0000-7000-8000-000000000053",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -30897,7 +30913,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000054",
+                     *       "id": "01900000-0000-7000-8000-000000000053",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -31042,7 +31058,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000041",
-                     *           "key_fingerprint": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927",
+                     *           "key_fingerprint": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -31132,8 +31148,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T03:13:40Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28408152,\n        \"sha256\": \"04c409187115d15a1de4ab9ce4f0380678e3e8747efab4708468bce78ed18682\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4811472,\n        \"sha256\": \"0aed29fe749c58bb738209865905ba70731a94d7a892aa48084969742471667b\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"9JDLhTPYUBUagOkU20/JBaN9lM1Kia0kOHOJJydISmE=\",\n  \"signature\": \"DxC7+517nrWReX/GFoOz7cQfLoff3uzru3jg/CkofsUe0h2u48xyPV/XVBX5+PYiFlVKXe9l5udp6Pm3TwbuBg==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T07:17:38Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28410232,\n        \"sha256\": \"d5d1f89ea6f5de2a5886b8e7b131207f13747f0c354c4e0b83b5c4771a757115\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4811472,\n        \"sha256\": \"0aed29fe749c58bb738209865905ba70731a94d7a892aa48084969742471667b\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"a5qvXr3JbVml/Z0cYdIGY40FKRDEguoa9ScesyjNqUM=\",\n  \"signature\": \"+jyOzypjMspIl2cLmYzE3SaPK3WVfX/P3HPIkMboWkkcEEWnyWcL1PDogOFYiV7OKZ3ve9gu3SJzxoG1XnMUAw==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -31152,7 +31168,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927",
+                     *       "key_fingerprint": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -31265,9 +31281,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "VLoC+gz4AOMPylUnEZrXBZPU8En7EMhKEKDNUkaKbg8=",
-                 *       "old": "9JDLhTPYUBUagOkU20/JBaN9lM1Kia0kOHOJJydISmE=",
-                 *       "signature": "O6Ljc016fcpZoEurY/akIGbaG/Nami+FXktNjgTg7tJFnlkiDogP4tJj29pAlWukJzVnvZY8GK7rFe5RRZS9AA=="
+                 *       "new": "T5JT4NcT6YwUE7vw2CxDUatz5Lw5H/jJWNIGpIbvDyI=",
+                 *       "old": "a5qvXr3JbVml/Z0cYdIGY40FKRDEguoa9ScesyjNqUM=",
+                 *       "signature": "aTOlIiGmW9/UgZ36MGu7mMziwPLTEMRAYLfpvPvRBZAQ5UaMzI2Od0o7vvxwLoyWcTLuHCQwHnhKohZxmQawBg=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -31282,8 +31298,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "ce41fecf892db5d14c72a02fbe0e82c0971339979c8cedaaeff6c63423e89401",
-                     *       "old_fingerprint": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927"
+                     *       "new_fingerprint": "943fa198a1b05e6f6ac068b21afbc893a6adca71aaa9c6bd70464d69dbb2b24f",
+                     *       "old_fingerprint": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -31402,17 +31418,17 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927",
+                     *       "key_fingerprint": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 28408152,
+                     *           "bytes": 28410232,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "04c409187115d15a1de4ab9ce4f0380678e3e8747efab4708468bce78ed18682"
+                     *           "sha256": "d5d1f89ea6f5de2a5886b8e7b131207f13747f0c354c4e0b83b5c4771a757115"
                      *         },
                      *         {
                      *           "bytes": 4811472,
@@ -31509,7 +31525,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927",
+                     *       "key_fingerprint": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -31645,7 +31661,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "6182818ceef41f08d3a129b8f4c8592fc783e9385cae685be597dfb4ba6a9927",
+                     *       "key_fingerprint": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -33205,10 +33221,10 @@ export interface operations {
                      *           "duration_ms": null,
                      *           "ended_at": null,
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000118",
+                     *           "id": "01900000-0000-7000-8000-000000000116",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000119",
+                     *           "job_id": "01900000-0000-7000-8000-000000000117",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -33432,7 +33448,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000119"
+                     *       "job_id": "01900000-0000-7000-8000-000000000117"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -35458,7 +35474,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "01900000-0000-7000-8000-000000000114",
+                     *           "id": "01900000-0000-7000-8000-000000000113",
                      *           "name": "proxy",
                      *           "package": "package:proxy@1.2.0",
                      *           "state_counts": {},
@@ -37499,26 +37515,13 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "attempt_count": 0,
-                     *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "due_at": "2026-01-31T12:00:00.000Z",
-                     *           "event": "job.finished",
-                     *           "finished_at": null,
-                     *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000050",
-                     *           "job_id": "01900000-0000-7000-8000-000000000051",
-                     *           "last_attempt": null,
-                     *           "state": "pending",
-                     *           "url": "https://hooks.invalid/muster"
-                     *         },
-                     *         {
                      *           "attempt_count": 1,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "due_at": "2026-01-31T12:00:00.000Z",
                      *           "event": "job.finished",
                      *           "finished_at": null,
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000117",
+                     *           "id": "01900000-0000-7000-8000-000000000050",
                      *           "job_id": "01900000-0000-7000-8000-000000000049",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
@@ -37619,16 +37622,30 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "attempt_count": 0,
-                     *       "attempts": [],
+                     *       "attempt_count": 1,
+                     *       "attempts": [
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
+                     *           "response": null,
+                     *           "status": null,
+                     *           "took_ms": 1
+                     *         }
+                     *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "due_at": "2026-01-31T12:00:00.000Z",
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
                      *       "id": "01900000-0000-7000-8000-000000000050",
-                     *       "job_id": "01900000-0000-7000-8000-000000000051",
-                     *       "last_attempt": null,
+                     *       "job_id": "01900000-0000-7000-8000-000000000049",
+                     *       "last_attempt": {
+                     *         "at": "2026-01-31T12:00:00.000Z",
+                     *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
+                     *         "response": null,
+                     *         "status": null,
+                     *         "took_ms": 1
+                     *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
                      *     }
@@ -37709,15 +37726,21 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "attempt_count": 0,
+                     *       "attempt_count": 1,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "due_at": "2026-01-31T12:00:00.000Z",
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
                      *       "id": "01900000-0000-7000-8000-000000000050",
-                     *       "job_id": "01900000-0000-7000-8000-000000000051",
-                     *       "last_attempt": null,
+                     *       "job_id": "01900000-0000-7000-8000-000000000049",
+                     *       "last_attempt": {
+                     *         "at": "2026-01-31T12:00:00.000Z",
+                     *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
+                     *         "response": null,
+                     *         "status": null,
+                     *         "took_ms": 1
+                     *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
                      *     }
@@ -37840,7 +37863,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
+                     *       "secret": "whsec_00000000000000000000000000000000000000000/c="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];

@@ -159,13 +159,23 @@ async fn show(id: &str, session: &Session) -> Result<u8, CliError> {
     let request = session.api.request(Method::GET, &["executions", id]);
     let execution = session.api.json(request).await?;
     let steps = execution.get("steps").and_then(Value::as_array).cloned().unwrap_or_default();
-    if session.output.json || steps.is_empty() {
+    if session.output.json {
         session.output.details(&execution)?;
         return Ok(0);
     }
     let mut alone = execution;
-    alone.as_object_mut().map(|fields| fields.remove("steps"));
+    if let Some(fields) = alone.as_object_mut() {
+        fields.remove("steps");
+        // Only a program can check it.
+        if let Some(attestation) = fields.get_mut("attestation").filter(|value| value.is_object()) {
+            *attestation =
+                format!("signed by the agent; check it with `muster verify {id}`").into();
+        }
+    }
     session.output.details(&alone)?;
+    if steps.is_empty() {
+        return Ok(0);
+    }
     print("")?;
     let number = |(number, step): (usize, Value)| {
         let mut step = step;

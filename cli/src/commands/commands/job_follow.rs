@@ -197,7 +197,10 @@ impl JobFollower<'_> {
             self.note(&format!("{}: queued: {sentence}", agent_name(item)));
         }
         if queued.len() > MAX_EXPLAINED {
-            self.note(&format!("and {} more are queued", queued.len() - MAX_EXPLAINED));
+            self.note(&match queued.len() - MAX_EXPLAINED {
+                1 => "and 1 more is queued".to_owned(),
+                more => format!("and {more} more are queued"),
+            });
         }
         Ok(stopped)
     }

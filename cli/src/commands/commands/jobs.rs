@@ -1,6 +1,7 @@
 //! `muster jobs`: jobs, their executions and their rollouts.
 
 mod retry;
+mod show;
 
 use chrono::Utc;
 use clap::Subcommand;
@@ -85,7 +86,7 @@ impl JobFilter {
 enum Action {
     /// List the latest jobs that match all filters (default action)
     List(JobFilter),
-    /// Show all details of a job
+    /// Show all details of a job, and its agents by state
     Show {
         /// Id of the job, or its first 8 characters or more
         job: String,
@@ -172,7 +173,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::List(filter) => show_list(filter, session).await,
         Action::Show { job } => {
             let job = session.work_id("jobs", &job).await?;
-            session.show(&["jobs", &job]).await
+            show::show(session, &job).await
         }
         Action::Executions { job, state, limit } => {
             let job = session.work_id("jobs", &job).await?;

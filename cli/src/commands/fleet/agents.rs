@@ -92,6 +92,10 @@ enum Action {
         name: String,
     },
     /// Add tags to an agent
+    ///
+    ///   muster agents tag web-1 web eu
+    ///   muster run --on tag:web uptime
+    #[command(verbatim_doc_comment)]
     Tag {
         /// Agent: an id, a name or a hostname
         agent: String,
@@ -100,6 +104,9 @@ enum Action {
         tags: Vec<String>,
     },
     /// Remove tags from an agent
+    ///
+    ///   muster agents untag web-1 eu
+    #[command(verbatim_doc_comment)]
     Untag {
         /// Agent: an id, a name or a hostname
         agent: String,

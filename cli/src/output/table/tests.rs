@@ -58,13 +58,17 @@ fn table_fits_a_narrow_terminal_and_keeps_ids_whole() {
             assert!(narrow.contains(whole), "{whole} at {width}: {narrow}");
         }
     }
-    // The rightmost columns are left out; an id that is wider than the terminal wraps.
-    let least = table(&[run()], &RUN, Some(60), UTC);
-    assert!(!least.contains("CREATED") && least.contains("'a program…"), "{least}");
-    assert_eq!(
-        table(&[run()], &RUN, Some(20), UTC).lines().last(),
-        Some(format!("{ID}  succeeded").as_str())
-    );
+    // Ids are shortened before columns are left out.
+    let less = table(&[run()], &RUN, Some(60), UTC);
+    for shown in ["01a1fdb4-5130  'a program", "succeeded", "11-21 10:43Z"] {
+        assert!(less.contains(shown) && !less.contains(ID), "{shown}: {less}");
+    }
+    let least = table(&[run()], &RUN, Some(20), UTC);
+    assert_eq!(least.lines().last(), Some("01a1fdb4-5130  succeeded"), "{least}");
+    // Ids that begin alike stay as long as they differ.
+    let other = json!({"id": "01a1fdb4-5130-7149-8192-20f9622b2a14", "state": "failed"});
+    let both = table(&[run(), other], &RUN, Some(40), UTC);
+    assert!(both.contains("01a1fdb4-5130-7149-8192  "), "{both}");
 }
 
 #[test]

@@ -137,9 +137,7 @@ pub fn job_explanation(
     let (queued, all) = (count(CommandState::Queued), counts.values().sum::<u64>());
     let active = count(CommandState::Delivered) + count(CommandState::Running);
     let ended = all - queued - active;
-    let progress = format!(
-        "{ended} of {all} executions have ended, {active} are on their hosts and {queued} are queued."
-    );
+    let progress = format!("Executions: {ended} ended, {active} on their hosts, {queued} queued.");
     match state {
         JobState::Running => Some(format!(
             "{progress} The job ends when all have ended; each execution says what it waits for. You can \

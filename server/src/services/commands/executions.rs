@@ -22,6 +22,8 @@ pub struct Execution {
     pub found: CommandWithReport,
     /// Current name of its agent.
     pub agent_name: Option<String>,
+    /// The name of who requested it, if the tenant still has it.
+    pub requested_by_name: Option<String>,
     /// Since when its agent is offline; `None` while it is connected.
     pub agent_offline_since: Option<Timestamp>,
     /// Names of the secret parameters of its job.
@@ -109,9 +111,12 @@ impl Commands {
             false => tenant.secret_names(jobs.into_iter().collect()).await?,
         };
         let holders = lock_holders(tenant, &found).await?;
+        let people = found.iter().map(|found| found.command.requested_by).collect();
+        let people = tenant.principal_names(people).await?;
         let complete = |found: CommandWithReport| Execution {
             lock_holder: lock_of(&found).and_then(|lock| holders.get(&lock)).copied(),
             agent_name: known.get(&found.command.agent_id).map(|agent| agent.0.clone()),
+            requested_by_name: people.get(&found.command.requested_by).cloned(),
             agent_offline_since: known
                 .get(&found.command.agent_id)
                 .and_then(|agent| self.presence.offline_since(found.command.agent_id, agent.1)),

@@ -132,7 +132,11 @@ async fn open_execution_says_why_it_waits_and_an_ended_one_does_not(fixture: Fix
     stopped(&fixture, &mut gone, &id).await;
     let job = fixture.api.post("/api/jobs", web("hi")).await.expect(202);
     let why = job.text("explanation");
-    assert!(why.starts_with("0 of 1 executions have ended") && why.contains("cancel"), "{why}");
+    assert!(
+        why.starts_with("Executions: 0 ended, 0 on their hosts, 1 queued.")
+            && why.contains("cancel"),
+        "{why}"
+    );
     let queued = execution(&fixture, job.id(), &id).await;
     let why = queued.text("explanation");
     let expires = queued.text("expires_at");
@@ -217,6 +221,12 @@ async fn run_on_many_prints_a_line_for_each_agent_and_groups_identical_output() 
     assert!(retried.contains(&format!("retries job {first} on 1 agent.")), "{retried}");
     let shown = cli.run(&["jobs", "show", &first[..24]]).await.expect(0);
     assert!(shown.contains(first), "{shown}");
+    assert!(
+        shown.lines().any(|line| line.starts_with("failed: ") && line.ends_with(")")),
+        "{shown}"
+    );
+    let requester = shown.lines().find(|line| line.starts_with("requested_by_name"));
+    assert!(requester.is_some_and(|line| line.ends_with(" bootstrap")), "{shown}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Output of several agents: whole lines, each after the name of its agent.
+//! Output as whole lines, each after a prefix: the name of its agent, or when it was received.
 //!
 //! Pure.
 
@@ -11,16 +11,28 @@ const MAX_LINE_BYTES: usize = 64 * 1024;
 /// Cuts the output of one execution into lines.
 #[derive(Debug)]
 pub struct PrefixedLines {
-    name: String,
-    unfinished: [Vec<u8>; 2],
+    prefix: String,
+    unfinished: [Unfinished; 2],
     /// Which streams, stdout and stderr, are filtered for a terminal.
     is_filtered: [bool; 2],
 }
 
+/// The beginning of a line.
+#[derive(Debug, Default)]
+struct Unfinished {
+    prefix: String,
+    bytes: Vec<u8>,
+}
+
 impl PrefixedLines {
-    /// Lines of the agent `name`, which must be sanitized.
-    pub fn new(name: String, is_filtered: [bool; 2]) -> Self {
-        Self { name, unfinished: [Vec::new(), Vec::new()], is_filtered }
+    /// Lines with this prefix, which must be sanitized.
+    pub fn new(prefix: String, is_filtered: [bool; 2]) -> Self {
+        Self { prefix, unfinished: Default::default(), is_filtered }
+    }
+
+    /// The prefix of the lines that start from now on, which must be sanitized.
+    pub fn set_prefix(&mut self, prefix: String) {
+        self.prefix = prefix;
     }
 
     /// The lines that these bytes complete.
@@ -29,9 +41,12 @@ impl PrefixedLines {
         let (unfinished, is_filtered) = (&mut self.unfinished[index], self.is_filtered[index]);
         let mut lines = Vec::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            unfinished.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || unfinished.len() >= MAX_LINE_BYTES {
-                write_line(&self.name, unfinished, is_filtered, &mut lines);
+            if unfinished.bytes.is_empty() {
+                unfinished.prefix.clone_from(&self.prefix);
+            }
+            unfinished.bytes.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || unfinished.bytes.len() >= MAX_LINE_BYTES {
+                write_line(unfinished, is_filtered, &mut lines);
             }
         }
         lines
@@ -42,18 +57,19 @@ impl PrefixedLines {
         let mut lines = Vec::new();
         let index = usize::from(stream == Stream::Stderr);
         let (unfinished, is_filtered) = (&mut self.unfinished[index], self.is_filtered[index]);
-        if !unfinished.is_empty() {
-            write_line(&self.name, unfinished, is_filtered, &mut lines);
+        if !unfinished.bytes.is_empty() {
+            write_line(unfinished, is_filtered, &mut lines);
         }
         lines
     }
 }
 
-fn write_line(name: &str, line: &mut Vec<u8>, is_filtered: bool, lines: &mut Vec<u8>) {
-    lines.extend_from_slice(name.as_bytes());
+fn write_line(unfinished: &mut Unfinished, is_filtered: bool, lines: &mut Vec<u8>) {
+    let Unfinished { prefix, bytes: line } = unfinished;
+    lines.extend_from_slice(prefix.as_bytes());
     lines.extend_from_slice(b" | ");
     if is_filtered {
-        // A carriage return would overwrite the name. Colours must end with the line, because the next
+        // A carriage return would overwrite the prefix. Colours must end with the line, because the next
         // line may be of another agent.
         line.retain(|byte| *byte != b'\r' && *byte != b'\n');
         let mut filter = TerminalFilter::default();
@@ -92,6 +108,14 @@ mod tests {
             b"a | \x1b[31mredb | fine\x1b[0m\na | next\n"
         );
         assert_eq!(lines.take(Stream::Stderr, b"\x1b[1A\n"), b"a | \x1b[1A\n");
+    }
+
+    #[test]
+    fn a_line_keeps_the_prefix_of_its_beginning() {
+        let mut lines = PrefixedLines::new("1s".into(), [false; 2]);
+        assert_eq!(lines.take(Stream::Stdout, b"one\ntw"), b"1s | one\n");
+        lines.set_prefix("2s".into());
+        assert_eq!(lines.take(Stream::Stdout, b"o\nthree\n"), b"1s | two\n2s | three\n");
     }
 
     #[test]

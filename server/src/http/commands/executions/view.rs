@@ -71,6 +71,8 @@ pub(in crate::http) struct ExecutionView {
     /// The lock that it waits for or holds.
     lock: Option<String>,
     requested_by: PrincipalId,
+    /// The name of the API key or the member, unless it was deleted.
+    requested_by_name: Option<String>,
     requested_from: Option<String>,
     /// The id of the request that asked for it: the logs of the server and of the agent name it.
     request_id: Option<String>,
@@ -151,8 +153,14 @@ impl ExecutionView {
 
 impl From<Execution> for ExecutionView {
     fn from(execution: Execution) -> Self {
-        let Execution { found, agent_name, agent_offline_since, secret_names, lock_holder } =
-            execution;
+        let Execution {
+            found,
+            agent_name,
+            requested_by_name,
+            agent_offline_since,
+            secret_names,
+            lock_holder,
+        } = execution;
         let row = found.command;
         let approval = found.approval.as_ref();
         let pending = approval.filter(|approval| approval.state == ApprovalState::Pending);
@@ -223,6 +231,7 @@ impl From<Execution> for ExecutionView {
             not_before: row.not_before,
             lock: row.lock,
             requested_by: row.requested_by,
+            requested_by_name,
             requested_from: row.requested_from,
             request_id: row.request_id,
             created_at: row.created_at,

@@ -265,6 +265,8 @@ struct JobView {
     /// Number of executions at its start.
     agent_count: i64,
     requested_by: PrincipalId,
+    /// The name of the API key or the member, unless it was deleted.
+    requested_by_name: Option<String>,
     requested_from: Option<String>,
     created_at: Timestamp,
     /// When the last execution ended, once all have.
@@ -274,7 +276,7 @@ struct JobView {
 impl JobView {
     /// The job as this caller may see it.
     fn new(job: JobSnapshot, caller: &Caller) -> Self {
-        let JobSnapshot { row, progress, rollout, approval } = job;
+        let JobSnapshot { row, requested_by_name, progress, rollout, approval } = job;
         let data = stored_json(&row.data);
         let counts: BTreeMap<_, _> =
             progress.counts.iter().map(|(state, n)| (state.as_str(), *n)).collect();
@@ -309,6 +311,7 @@ impl JobView {
                 .map(|url| shown_webhook(&url, caller, row.requested_by == caller.principal.id)),
             agent_count: row.agent_count,
             requested_by: row.requested_by,
+            requested_by_name,
             requested_from: row.requested_from,
             created_at: row.created_at,
             finished_at: row.finished_at,

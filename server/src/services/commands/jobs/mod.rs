@@ -117,6 +117,8 @@ pub struct RetryScope {
 #[derive(Debug, Clone)]
 pub struct JobSnapshot {
     pub row: JobRecord,
+    /// The name of who requested it, if the tenant still has it.
+    pub requested_by_name: Option<String>,
     pub progress: JobProgress,
     pub rollout: Option<RolloutProgress>,
     /// The request for approval that it waits or waited for.
@@ -137,7 +139,10 @@ impl Jobs {
         let progress = tenant.job_progress(&[id]).await?.remove(&id).unwrap_or_default();
         let rollout = tenant.rollouts(&[id]).await?.remove(&id);
         let approval = approvals_of(&tenant, [id].into(), BTreeSet::new()).await?.remove(&id.0);
-        Ok(JobSnapshot { row: row.into(), progress, rollout, approval })
+        let requester = row.requested_by;
+        let requested_by_name =
+            tenant.principal_names([requester].into()).await?.remove(&requester);
+        Ok(JobSnapshot { row: row.into(), requested_by_name, progress, rollout, approval })
     }
 
     /// One page of jobs, newest first.
@@ -155,11 +160,14 @@ impl Jobs {
         let mut rollouts = tenant.rollouts(&ids).await?;
         let of_page = ids.iter().copied().collect();
         let mut approvals = approvals_of(&tenant, of_page, BTreeSet::new()).await?;
+        let people = rows.iter().map(|row| row.requested_by).collect();
+        let people = tenant.principal_names(people).await?;
         Ok(Page::of(rows, page, |row| row.id.0).map(|row| {
             let progress = progress.remove(&row.id).unwrap_or_default();
             let rollout = rollouts.remove(&row.id);
             let approval = approvals.remove(&row.id.0);
-            JobSnapshot { row: row.into(), progress, rollout, approval }
+            let requested_by_name = people.get(&row.requested_by).cloned();
+            JobSnapshot { row: row.into(), requested_by_name, progress, rollout, approval }
         }))
     }
 

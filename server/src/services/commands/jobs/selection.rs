@@ -112,8 +112,9 @@ fn agents_offline(away: &[&Facts], count: usize) -> ServiceError {
     ServiceError::Conflict {
         code: "agents_offline",
         detail: format!(
-            "{} of {count} agents are offline: {}{more}. Nothing was sent",
+            "{} of {count} {}: {}{more}. Nothing was sent",
             away.len(),
+            if count == 1 { "agent is offline" } else { "agents are offline" },
             shown.join(", ")
         ),
     }

@@ -9,15 +9,18 @@ use crate::domain::access::records::AuditRecord;
 use crate::domain::ids::PrincipalId;
 use crate::store::StoreError;
 use crate::store::entities::access::{agent_key, api_key, member, tenant, user};
-use crate::store::entities::commands::job;
+use crate::store::entities::commands::{approval_rule, command, job};
 use crate::store::entities::fleet::agent;
+use crate::store::entities::integrations::{alert_rule, integration};
+use crate::store::entities::library::{assignment, package, script, uploaded_file};
 use crate::store::entities::releases::group;
+use crate::store::entities::schedules::{calendar, hook, schedule};
 use crate::store::queries::TenantScope;
 use crate::store::writer::rows::pad_to_power_of_two;
 
 impl TenantScope {
-    /// Adds the names of actors and subjects that the tenant still has. A job is named by its script, a
-    /// member by the person's name.
+    /// Adds the names of actors and subjects that the tenant still has. A job and a command are named by
+    /// their script, a member by the person's name.
     pub async fn name_audit_entries(&self, entries: &mut [AuditRecord]) -> Result<(), StoreError> {
         let mut ids: BTreeMap<String, BTreeSet<Uuid>> = BTreeMap::new();
         for entry in entries.iter() {
@@ -77,9 +80,23 @@ impl TenantScope {
         Ok(match kind {
             "agent" => names!(agent, Name),
             "agent_key" => names!(agent_key, Name),
+            "alert_rule" => names!(alert_rule, Name),
             "api_key" => names!(api_key, Name),
+            "approval_rule" => names!(approval_rule, Name),
+            "assignment" => names!(assignment, Name),
+            "calendar" => names!(calendar, Name),
+            "command" => {
+                let found: Vec<(Uuid, Option<String>)> = names!(command, Script);
+                found.into_iter().filter_map(|(id, script)| Some((id, script?))).collect()
+            }
+            "file" => names!(uploaded_file, Name),
             "group" => names!(group, Name),
+            "hook" => names!(hook, Name),
+            "integration" => names!(integration, Name),
             "job" => names!(job, Script),
+            "package" => names!(package, Name),
+            "schedule" => names!(schedule, Name),
+            "script" => names!(script, Name),
             "member" => {
                 let members: Vec<(Uuid, Uuid)> = names!(member, UserId);
                 let users = user::Entity::find()

@@ -37,6 +37,49 @@ async fn logs_print_each_stream_to_its_own_descriptor() {
 }
 
 #[tokio::test]
+async fn logs_are_searched_by_the_server_and_show_when_they_were_received() {
+    let fixture = Fixture::on_sqlite().await;
+    let lines = "echo first error; echo fine; echo 'ERROR again' >&2; printf '\\033[31mred error\\033[0m\\n'";
+    let (_agent, id) =
+        fixture.agent(AgentOptions::with_scripts([Script::new("lines", lines)])).await;
+    let cli = logged_in(&fixture).await;
+    let run = fixture.api.execute(&id, "lines", json!({})).await;
+    fixture.api.finished(&run).await;
+    let found = cli.run(&["logs", &run[..8], "--search", "error"]).await.expect(0);
+    let mut shown: Vec<_> = found.lines().filter_map(|line| line.split_once(": ")).collect();
+    shown.sort_by_key(|(_, text)| *text);
+    let texts: Vec<_> = shown.iter().map(|(_, text)| *text).collect();
+    assert_eq!(texts, ["ERROR again", "first error", "red error"], "{found}");
+    assert!(shown[0].0.ends_with(" (stderr)") && shown[1].0 == "0", "{found}");
+    let one = ["logs", &run, "--search", "error", "--stream", "stdout", "--limit", "1"];
+    let said = cli.run(&one).await;
+    assert_eq!((said.code, said.stdout.as_slice()), (Some(0), b"0: first error\n".as_slice()));
+    assert!(said.stderr.contains("--limit"), "{}", said.stderr);
+    let all = cli.run(&["logs", &run, "--search", "error", "--json"]).await.json();
+    assert_eq!(all.list("items").len(), 3, "{all}");
+    let none = cli.run(&["logs", &run, "--search", "nothing"]).await;
+    assert_eq!((none.code, none.stdout.len()), (Some(0), 0));
+    assert!(none.stderr.contains("no line has this text"), "{}", none.stderr);
+
+    let said = cli.run(&["logs", &run, "--times", "--utc"]).await;
+    let marks = fixture.api.get(&format!("/api/executions/{run}/output/times")).await.expect(200);
+    let at = marks["items"][0].text("received_at");
+    let first = format!("{} {}Z | first error", &at[..10], &at[11..19]);
+    assert_eq!(String::from_utf8_lossy(&said.stdout).lines().next(), Some(first.as_str()));
+    assert!(said.stderr.ends_with("Z | ERROR again\n"), "{}", said.stderr);
+    for wrong in
+        [&["--times", "--follow"][..], &["--search", "x", "--from", "2"], &["--limit", "2"]]
+    {
+        cli.run(&[&["logs", &run][..], wrong].concat()).await.expect(2);
+    }
+    let job = json!({"script": "lines", "target": {"ids": [id]}});
+    let job = fixture.api.post("/api/jobs", job).await.expect(202).id().to_owned();
+    let refused = cli.run(&["logs", &job, "--search", "error"]).await;
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("needs the id of an execution"), "{}", refused.stderr);
+}
+
+#[tokio::test]
 async fn logs_continue_across_restarts_of_server_and_agent() {
     let mut fixture = Fixture::on_sqlite().await;
     let script = Script::counting("long", 2_000, 50, "0.05");
