@@ -44,7 +44,7 @@ test('an alert rule is made on a phone with the keyboard alone, and its alert ne
   await page.setViewportSize({ width: 1440, height: 900 });
 
   await page.goto('/');
-  const need = page.getByRole('listitem').filter({ hasText: 'too few' });
+  const need = page.getByRole('listitem').filter({ hasText: 'too few: ' });
   await expect(need).toContainText('too few: 3 agents are online, fewer than 4');
   await need.getByRole('link', { name: 'Open: too few' }).click();
   await expect(page.getByRole('heading', { name: 'too few', level: 1 })).toBeVisible();
