@@ -12,7 +12,7 @@ use crate::sources;
 const SESSIONS: &str = "server/src/store/writer/sessions/open_session/rows.rs";
 const MIGRATIONS: &str = "server/src/store/migrations";
 /// Written at the enrolment, and never by a later session.
-const ENROLMENT: [&str; 4] = ["id", "tenant_id", "key_id", "created_at"];
+const ENROLMENT: [&str; 3] = ["id", "tenant_id", "created_at"];
 /// Written by people, or by a session only if no person has (`name`).
 const PEOPLE: [&str; 4] = ["name", "name_source", "tags", "deleted_at"];
 

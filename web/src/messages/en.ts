@@ -147,7 +147,7 @@ export const en = {
     done: { restart: 'Restart sent.', update: 'Update sent.', redeploy: 'Sent.', adopt: 'Accepted. The host connects as this agent.' },
     adoptOnline: 'The agent is online with its key pair. This is possible while it is offline.', typeName: (name: string) => `Type ${name} to confirm.`,
   },
-  agentEvents: { enrolled: 'Enrolled', online: 'Online', offline: 'Offline', deregistered: 'Signed off', ledger_replaced: 'Ledger replaced', identity_conflict: 'Identity conflict', name_conflict: 'Name conflict', key_pair_changed: 'Key pair changed', adopted: 'Adopted', manifest_rejected: 'Manifest rejected', manifest_accepted: 'Manifest accepted', server_restored: 'Server restored' },
+  agentEvents: { enrolled: 'Enrolled', online: 'Online', offline: 'Offline', deregistered: 'Signed off', ledger_replaced: 'Ledger replaced', identity_conflict: 'Identity conflict', name_conflict: 'Name conflict', key_pair_changed: 'Key pair changed', agent_key_changed: 'Agent key changed', adopted: 'Adopted', manifest_rejected: 'Manifest rejected', manifest_accepted: 'Manifest accepted', server_restored: 'Server restored' },
   run: {
     noRight: 'Your role can look, and not run. Ask an owner for the role of a member.',
     schedule: 'Schedule it…', what: 'What', where: 'Where', how: 'How', script: 'Script', adHoc: 'Command', choose: 'Choose', noneOffered: 'No script of these hosts is known',

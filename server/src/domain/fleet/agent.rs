@@ -102,6 +102,8 @@ pub enum AgentEventKind {
     NameConflict,
     /// A host with its machine id presented another key pair, or it is that host.
     KeyPairChanged,
+    /// It came with another agent key of its tenant; the detail is the name of that key.
+    AgentKeyChanged,
     /// A person accepted another key pair as its own.
     Adopted,
     /// Its host rejected the newest manifest file, or the file was deleted.

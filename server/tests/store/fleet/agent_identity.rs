@@ -4,7 +4,7 @@ use muster_protocol::CloseCode;
 use muster_server::domain::fleet::agent::AgentEventKind;
 use muster_server::domain::ids::{AgentKeyId, TenantId};
 use muster_server::domain::page::PageRequest;
-use muster_server::store::queries::{Adopted, Adoption, Deletion};
+use muster_server::store::queries::{Adopted, Adoption, AgentKeyChange, Deletion};
 use muster_server::store::writer::{AgentIdentity, OpenSession};
 use uuid::Uuid;
 
@@ -19,6 +19,7 @@ on_both_databases!(
     an_alert_about_a_key_pair_outlives_lesser_ones_and_the_agent_that_caused_it,
     an_adopted_agent_keeps_its_id_and_its_successor_goes,
     an_accepted_fingerprint_waits_for_its_host_and_ends_when_the_agent_returns,
+    an_agent_keeps_its_id_with_another_key_of_its_tenant_and_only_with_its_key_pair,
     a_key_pair_is_known_only_with_its_agent_key_in_its_tenant_and_until_its_agent_is_deleted,
 );
 
@@ -181,6 +182,57 @@ async fn an_accepted_fingerprint_waits_for_its_host_and_ends_when_the_agent_retu
 }
 
 /// The look-up that gives known agents a place when the connections of their key are exhausted.
+async fn an_agent_keeps_its_id_with_another_key_of_its_tenant_and_only_with_its_key_pair(
+    fixture: Fixture,
+) {
+    let first = fixture.agent("host").await;
+    close(&fixture, &first).await;
+    let (other, stranger) = (AgentKeyId::new(), AgentKeyId::new());
+    fixture.make_key(fixture.tenant_id, other, 1).await;
+    let tenant = TenantId::new();
+    fixture.make_key(tenant, stranger, 3).await;
+    let with = |tenant_id: TenantId, key_id: AgentKeyId, key_pair: &str| {
+        let mut registration = fixture.registration_with("host", key_pair);
+        returning(&mut registration, &first);
+        let secret_hash = key_id.0.as_bytes().to_vec();
+        OpenSession { tenant_id, key_id, secret_hash, ..registration }
+    };
+    // The id alone, and the key pair in another tenant, are not the agent.
+    let thief = opened(fixture.open(with(tenant, stranger, "host")).await);
+    assert_ne!(thief.agent_id, first.agent_id);
+    let stolen = opened(fixture.open(with(fixture.tenant_id, fixture.key_id, "thief")).await);
+    assert_ne!(stolen.agent_id, first.agent_id);
+
+    let moved = opened(fixture.open(with(fixture.tenant_id, other, "host")).await);
+    assert_eq!(moved.agent_id, first.agent_id);
+    let scope = fixture.store.tenant(fixture.tenant_id);
+    let row = scope.agent(first.agent_id).await.expect("read").expect("the agent");
+    assert_eq!(row.key_id, other);
+    let page = PageRequest { after: None, limit: 50 };
+    let events = scope.agent_events(first.agent_id, page).await.expect("read");
+    assert!(events.iter().any(|event| event.kind == AgentEventKind::AgentKeyChanged));
+    // The key has room for one agent, and it is there.
+    close(&fixture, &moved).await;
+    let again = opened(fixture.open(with(fixture.tenant_id, other, "host")).await);
+    assert_eq!(again.agent_id, first.agent_id);
+    let second = fixture.agent("second").await;
+    let mut full = fixture.registration_with("second", "second");
+    returning(&mut full, &second);
+    let (key_id, secret_hash) = (other, other.0.as_bytes().to_vec());
+    let full = OpenSession { key_id, secret_hash, ..full };
+    assert_eq!(refused(fixture.open(full).await), CloseCode::AgentLimit);
+    let row = scope.agent(second.agent_id).await.expect("read").expect("the agent");
+    assert_eq!(row.key_id, fixture.key_id, "a refused move changes nothing");
+
+    // A disabled key keeps its agents away, with their names and tags.
+    close(&fixture, &again).await;
+    let change = AgentKeyChange { is_disabled: Some(true), ..AgentKeyChange::default() };
+    let audit = crate::fixture::audit(fixture.tenant_id);
+    scope.update_agent_key(other, change, audit).await.expect("change").expect("the key");
+    let back = opened(fixture.open(with(fixture.tenant_id, fixture.key_id, "host")).await);
+    assert_ne!(back.agent_id, first.agent_id);
+}
+
 async fn a_key_pair_is_known_only_with_its_agent_key_in_its_tenant_and_until_its_agent_is_deleted(
     fixture: Fixture,
 ) {

@@ -145,10 +145,11 @@ async fn copied_state_directory_becomes_a_new_agent_and_runs_nothing_it_contains
 }
 
 #[tokio::test]
-async fn host_that_changes_its_key_loses_no_command() {
+async fn host_that_changes_its_key_stays_the_same_agent_and_loses_no_command() {
     let fixture = Fixture::on_sqlite().await;
     let (first_id, first) = fixture.api.agent_key(json!({})).await;
     let (second_id, second) = fixture.api.agent_key(json!({})).await;
+    let (third_id, third) = fixture.api.agent_key(json!({})).await;
     let script = Script::counting("long", 2_000, 50, "0.1");
     let url = fixture.server.url();
     let mut agent =
@@ -159,15 +160,26 @@ async fn host_that_changes_its_key_loses_no_command() {
         agent.log().contains("registered link=").then_some(())
     })
     .await;
+    let running = fixture.api.execute(before.id(), "long", json!({})).await;
+    fixture.api.output_reaches(&running, 1).await;
     agent.kill_9();
     agent.set("MUSTER_API_KEY", Some(&second));
     agent.resume();
-    let after = fixture.online(&second_id).await;
+    assert_eq!(fixture.online(&second_id).await["id"], before["id"]);
+    assert_eq!(fixture.api.finished(&running).await["state"], "succeeded");
+
+    // The agents of a disabled key can't leave it: with another key the host is another agent.
+    agent.kill_9();
+    let disabled = json!({"status": "disabled"});
+    fixture.api.patch(&format!("/api/agents/keys/{second_id}"), disabled).await.expect(200);
+    agent.set("MUSTER_API_KEY", Some(&third));
+    agent.resume();
+    let after = fixture.online(&third_id).await;
     eventually("the agent logs that it was enrolled again", async || {
         agent.log().contains("enrolled this host again").then_some(())
     })
     .await;
-    assert_ne!(before["id"], after["id"], "another key, another agent");
+    assert_ne!(before["id"], after["id"]);
     let running = fixture.api.execute(after.id(), "long", json!({})).await;
     fixture.api.output_reaches(&running, 1).await;
     agent.kill_9();

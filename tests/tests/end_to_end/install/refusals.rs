@@ -1,6 +1,6 @@
 //! Invalid input: one line that says what to do, and no change on the host.
 
-use muster_tests::Manager;
+use muster_tests::{JsonFields as _, Manager};
 use serde_json::json;
 
 use super::{DEPLOY, NewHost, complaint, new_files};
@@ -122,14 +122,23 @@ async fn unsupported_host_is_refused_in_one_line() {
 #[tokio::test]
 async fn another_key_or_server_replaces_the_first_only_with_a_flag() {
     let new_host = NewHost::on(Manager::Bare).await;
-    new_host.install().await;
+    let agent = new_host.install().await;
+    let tags = json!({"name": "shop", "tags": ["eu"]});
+    new_host.fixture.api.patch(&format!("/api/agents/{}", agent.id()), tags).await.expect(200);
     let (other_id, other) = new_host.fixture.api.agent_key(json!({})).await;
     let refused = new_host.host.run(&format!("{DEPLOY} --key {other}")).await;
     refused.expect(1);
     assert!(complaint(&refused).contains("--yes"), "{}", refused.stderr);
     new_host.fixture.online(&new_host.key_id).await;
     new_host.host.run(&format!("{DEPLOY} --yes --key {other}")).await.expect(0);
-    new_host.fixture.online(&other_id).await;
+    // It is the agent that it was, with its history, name and tags.
+    let after = new_host.fixture.online(&other_id).await;
+    assert_eq!(
+        (after.id(), &after["name"], &after["tags"]),
+        (agent.id(), &json!("shop"), &json!(["eu"]))
+    );
+    let all = new_host.fixture.api.get("/api/agents").await.expect(200);
+    assert_eq!(all.list("items").len(), 1, "{all}");
 }
 
 #[tokio::test]

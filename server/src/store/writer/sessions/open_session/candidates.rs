@@ -68,6 +68,15 @@ impl RegistrationCandidates {
             .filter(agent::Column::Id.is_in(pad_to_power_of_two(issued)))
             .all(transaction);
         self.add(by_id.await?);
+        let former: HashSet<_> =
+            operations.iter().filter_map(|op| Some(self.of_another_key(op)?.key_id)).collect();
+        if !former.is_empty() {
+            let keys = agent_key::Entity::find()
+                .filter(agent_key::Column::Id.is_in(pad_to_power_of_two(former)))
+                .all(transaction)
+                .await?;
+            self.keys.extend(keys.into_iter().map(|key| (key.id, key)));
+        }
         // Those that come without an id, or with one that is not theirs, are found by their key pair,
         // or by their machine where the key trusts its holders.
         let homeless: Vec<_> =
@@ -226,6 +235,7 @@ impl RegistrationCandidates {
                 let accepted = Some(fingerprint.as_bytes().as_slice());
                 let is_free = |row: &agent::Model| !row.is_online;
                 self.by_key_pair(operation)
+                    .or_else(|| self.of_another_key(operation).filter(|row| self.may_leave(row)))
                     .or_else(|| {
                         self.latest(operation, AgentLevel::Full, |row| {
                             is_free(row) && row.next_fingerprint.as_deref() == accepted
@@ -274,6 +284,21 @@ impl RegistrationCandidates {
         self.by_key_pair(operation).filter(|row| row.id == issued)
     }
 
+    /// The agent with the issued id and the proven key pair, which had another agent key of its tenant so far.
+    fn of_another_key(&self, operation: &OpenSession) -> Option<&agent::Model> {
+        let row = self.agents.get(&operation.issued_id()?)?;
+        let public_key = operation.identity.public_key()?.as_bytes().to_vec();
+        let is_its_own = row.deleted_at.is_none()
+            && row.tenant_id == operation.tenant_id
+            && row.public_key == Some(public_key);
+        Some(row).filter(|row| is_its_own && row.key_id != operation.key_id)
+    }
+
+    /// False while the agent's key is disabled: that keeps its agents away, with their names and tags.
+    fn may_leave(&self, row: &agent::Model) -> bool {
+        self.keys.get(&row.key_id).is_none_or(|key| !key.is_disabled)
+    }
+
     /// The id that an agent of a restored server was issued before: kept, if its ticket is valid and
     /// no agent has the id.
     pub(super) fn ticketed_id(&self, operation: &OpenSession) -> Option<AgentId> {
@@ -288,6 +313,11 @@ impl RegistrationCandidates {
     pub(super) fn count_one_more(&mut self, key: &agent_key::Model) {
         *self.agents_of_key.entry(key.id).or_default() += 1;
         self.plan_capacity.count_one_more(key.tenant_id);
+    }
+
+    /// A known agent comes to this key.
+    pub(super) fn count_moved(&mut self, key: &agent_key::Model) {
+        *self.agents_of_key.entry(key.id).or_default() += 1;
     }
 
     pub(super) fn acceptance_count(&self, agent_id: AgentId) -> u64 {

@@ -189,11 +189,16 @@ impl OpenSession {
             return SessionOpening::Refused(CloseCode::IdentityConflict);
         }
         let is_new = known.is_none();
-        if is_new && is_in_grace && candidates.ticketed_id(self).is_none() {
-            // A replaced secret may be in other hands: it opens sessions and enrols no agent.
+        let is_moved = known.as_ref().is_some_and(|row| row.key_id != key.id);
+        if (is_new || is_moved) && is_in_grace && candidates.ticketed_id(self).is_none() {
+            // A replaced secret may be in other hands: it opens sessions, and no agent joins with it.
             return SessionOpening::Refused(CloseCode::KeyRegenerated);
         }
-        if is_new && candidates.count(self.key_id) >= i64::from(key.max_agents) {
+        let is_full = candidates.count(self.key_id) >= i64::from(key.max_agents);
+        if is_moved && is_full {
+            return SessionOpening::Refused(CloseCode::AgentLimit);
+        }
+        if is_new && is_full {
             let former = candidates.same_machine(self).filter(|_| !key.trusts_holders);
             if let Some(row) = self.report_key_pair(former, changes) {
                 candidates.put(row);
@@ -211,6 +216,14 @@ impl OpenSession {
         let mut row = known.unwrap_or_else(|| self.enrol(&key, candidates));
         if is_new {
             changes.events.push(self.event(row.id, AgentEventKind::Enrolled));
+        }
+        if is_moved {
+            row.key_id = key.id;
+            candidates.count_moved(&key);
+            changes.events.push(agent_event::Model {
+                detail: Some(key.name.clone()),
+                ..self.event(row.id, AgentEventKind::AgentKeyChanged)
+            });
         }
         let has_new_name = is_new || (!self.hostname.is_empty() && row.hostname != self.hostname);
         let server_restored = self.update(&mut row, is_new, candidates, changes);

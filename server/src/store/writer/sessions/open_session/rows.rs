@@ -65,8 +65,9 @@ pub(super) async fn write(
     Ok(lost)
 }
 
-/// The columns that a session owns; name, tags and key are people's.
-const SESSION_COLUMNS: [agent::Column; 26] = [
+/// The columns that a session owns; name and tags are people's.
+const SESSION_COLUMNS: [agent::Column; 27] = [
+    agent::Column::KeyId,
     agent::Column::Level,
     agent::Column::Identity,
     agent::Column::PublicKey,
