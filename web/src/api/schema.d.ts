@@ -4455,7 +4455,7 @@ export interface components {
          * @description The kind of an agent's event.
          * @enum {string}
          */
-        AgentEventKind: "enrolled" | "online" | "offline" | "deregistered" | "ledger_replaced" | "identity_conflict" | "name_conflict" | "key_pair_changed" | "adopted" | "manifest_rejected" | "manifest_accepted" | "server_restored";
+        AgentEventKind: "enrolled" | "online" | "offline" | "deregistered" | "ledger_replaced" | "identity_conflict" | "name_conflict" | "key_pair_changed" | "agent_key_changed" | "adopted" | "manifest_rejected" | "manifest_accepted" | "server_restored";
         AgentEventView: {
             at: components["schemas"]["Timestamp"];
             detail?: string | null;

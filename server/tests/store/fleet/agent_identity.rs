@@ -187,8 +187,9 @@ async fn an_agent_keeps_its_id_with_another_key_of_its_tenant_and_only_with_its_
 ) {
     let first = fixture.agent("host").await;
     close(&fixture, &first).await;
-    let (other, stranger) = (AgentKeyId::new(), AgentKeyId::new());
+    let [other, spare, stranger] = [(); 3].map(|()| AgentKeyId::new());
     fixture.make_key(fixture.tenant_id, other, 1).await;
+    fixture.make_key(fixture.tenant_id, spare, 3).await;
     let tenant = TenantId::new();
     fixture.make_key(tenant, stranger, 3).await;
     let with = |tenant_id: TenantId, key_id: AgentKeyId, key_pair: &str| {
@@ -200,8 +201,11 @@ async fn an_agent_keeps_its_id_with_another_key_of_its_tenant_and_only_with_its_
     // The id alone, and the key pair in another tenant, are not the agent.
     let thief = opened(fixture.open(with(tenant, stranger, "host")).await);
     assert_ne!(thief.agent_id, first.agent_id);
-    let stolen = opened(fixture.open(with(fixture.tenant_id, fixture.key_id, "thief")).await);
-    assert_ne!(stolen.agent_id, first.agent_id);
+    for key_id in [fixture.key_id, spare] {
+        let stolen = opened(fixture.open(with(fixture.tenant_id, key_id, "thief")).await);
+        assert_ne!(stolen.agent_id, first.agent_id);
+        close(&fixture, &stolen).await;
+    }
 
     let moved = opened(fixture.open(with(fixture.tenant_id, other, "host")).await);
     assert_eq!(moved.agent_id, first.agent_id);
