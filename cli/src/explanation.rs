@@ -54,7 +54,7 @@ const PREFLIGHT_CODES: [&str; 10] = [
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 210] = [
+const SHOWN_AS_ANSWERED: [&str; 214] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -159,8 +159,10 @@ const SHOWN_AS_ANSWERED: [&str; 210] = [
     "missing_host",
     "missing_scope",
     "no_certificates",
+    "no_former_version",
     "no_receivers",
     "no_release",
+    "no_rollout",
     "no_rollout",
     "no_space",
     "not_found",
@@ -193,6 +195,7 @@ const SHOWN_AS_ANSWERED: [&str; 210] = [
     "release_published",
     "releases_unusable",
     "role_not_held",
+    "rollout_under_way",
     "rollover_state",
     "schedule_changed",
     "schedule_ended",
@@ -255,6 +258,7 @@ const SHOWN_AS_ANSWERED: [&str; 210] = [
     "unsupported_media_type",
     "untrusted_release_key",
     "upload_in_progress",
+    "wave_not_started",
     "webhook_key_unreadable",
     "wrong_code",
     "wrong_offset",

@@ -95,6 +95,35 @@ test('an agent names its assignments, and a version that is assigned stays', asy
   await page.keyboard.press('Escape');
 });
 
+test('a version that fails in its first wave halts, and a person goes back', async ({ page }) => {
+  await page.goto(screens.find(([name]) => name === 'assignment')![1]);
+  await page.getByRole('link', { name: 'Change' }).click();
+  await page.getByLabel('Package').selectOption('package:greeting@1.1.0');
+  await page.getByLabel('Agents of a wave').fill('1');
+  await page.getByRole('button', { name: 'Save' }).click();
+  const rollout = page.getByRole('region', { name: 'Rollout' });
+  await expect(async () => {
+    await page.reload();
+    await expect(rollout.getByText('Halted: 1 failed, the limit is 0.')).toBeVisible({ timeout: 2_000 });
+  }).toPass({ timeout: 30_000 });
+  await expect(rollout.getByText('The other agents keep package:greeting@1.0.0.')).toBeVisible();
+  await expect(rollout.getByText('1 of 3 agents have been reached')).toBeVisible();
+  await checkScreen(page, 'assignment-rollout-1440');
+  await page.setViewportSize({ width: 390, height: 844 });
+  await checkScreen(page, 'assignment-rollout-390');
+  await page.setViewportSize({ width: 1440, height: 900 });
+  // No other version while it is under way.
+  await page.getByRole('link', { name: 'Change' }).click();
+  await page.getByLabel('Package').selectOption('package:greeting@1.0.0');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await expect(page.getByRole('alert')).toBeVisible();
+  await page.goBack();
+  await rollout.getByRole('button', { name: 'Go back to the former version' }).focus();
+  await page.keyboard.press('Enter');
+  await expect(rollout).toHaveCount(0);
+  await expect(page.getByRole('link', { name: 'package:greeting@1.0.0' })).toBeVisible();
+});
+
 test('an assignment gets another version and another target', async ({ page }) => {
   await page.goto('/library/assignments');
   await page.getByRole('link', { name: 'hourly greeting' }).click();

@@ -87,6 +87,7 @@ pub mod integrations {
 /// The library's scripts and their versions.
 pub mod library {
     pub mod assignment_records;
+    pub mod assignment_rollout;
     pub mod difference;
     pub mod package_records;
     pub mod records;

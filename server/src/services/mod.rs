@@ -415,6 +415,7 @@ impl Services {
                 clock: clock(),
                 guard: guard.clone(),
                 changed: assignment_changes,
+                rollouts_changed: Arc::default(),
             },
             live_output: commands::output::live::LiveOutput {
                 store: store(),

@@ -110,6 +110,11 @@ impl Workers {
             assignment_sender::run(assignments).await;
             "assignment sender"
         });
+        let assignments = services.assignments.clone();
+        tasks.spawn(async move {
+            assignment_sender::run_rollouts(assignments).await;
+            "assignment rollouts"
+        });
         let alerts = services.alerts.clone();
         tasks.spawn(async move {
             alert_checker::run(alerts).await;

@@ -43,7 +43,7 @@ const RESOURCES: [&str; 35] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 49] = [
+const VERBS: [&str; 50] = [
     "abort",
     "accept",
     "adopt",
@@ -61,6 +61,7 @@ const VERBS: [&str; 49] = [
     "enable",
     "expire",
     "export",
+    "finish",
     "halt",
     "limit",
     "pass_on",

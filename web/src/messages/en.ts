@@ -1,6 +1,7 @@
 /** Every text of the dashboard. Other languages have the type of this one, so that none is forgotten. */
 import { filesEn } from './files';
 import { rolloverEn } from './rollover';
+import { wavesEn } from './waves';
 
 const n = (value: number): string => new Intl.NumberFormat('en').format(value);
 const agents = (count: number): string => (count === 1 ? '1 agent' : `${n(count)} agents`);
@@ -58,6 +59,8 @@ export const en = {
     invalid_package: 'The archive is not a package that the server takes.',
     package_assigned: 'Assignments have this version. Delete them first, or give them another version.',
     assignment_exists: 'An assignment has this name already.',
+    rollout_under_way: 'A version still reaches the agents of this assignment in waves. Wait for the end, or finish or abort the rollout first.',
+    no_rollout: 'The rollout has ended meanwhile.',
     approval_needed: 'A rule of approval concerns this package: hosts run assignments without asking, so it can’t be assigned.',
     secrets_gone: 'It had secret parameters, which are not stored. Run it again from the form, and give them again.',
     package_exists: 'This version exists already, with another content. Versions never change: upload another version.',
@@ -304,6 +307,7 @@ export const en = {
   },
   files: filesEn,
   rollover: rolloverEn,
+  waves: wavesEn,
   packages: {
     title: 'Packages', none: 'No packages yet', noneHint: 'A package is an archive with a program and its files. Hosts download, check and unpack it for each run.', search: 'Search names', noMatch: 'No package matches', gone: 'There is no such version of the package.', showNewest: 'Show the newest version',
     upload: 'Upload a package', uploadVersion: 'Upload a version', uploadTitle: 'Upload a package', uploadHint: 'A zip or tar.zst archive with a muster.toml, which names the package and its version. The command line packs a folder:', archive: 'Archive', archiveHint: 'Choose a file, or drop it here. At most 256 MiB.', chooseArchive: 'Choose an archive.', tooLarge: 'The archive is larger than 256 MiB.', uploadButton: 'Upload', progress: 'Uploaded', sent: (sent: string, all: string) => `${sent} of ${all} sent.`, checking: 'Sent. The server checks the archive.',

@@ -11,12 +11,14 @@ use crate::commands::fleet::target_options::{
 };
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
+use crate::input::quantities::{count_or_percentage, milliseconds};
 use crate::listing::{LatestLimit, Limit, List};
 use crate::output::table::Column;
 use crate::output::text::about;
 use crate::session::{ResourceKind, Session};
 
 const ASSIGNMENT: &str = "Assignment";
+const ROLLOUT: &str = "Rollout";
 const COLUMNS: [Column; 5] = [
     Column::of("NAME", "name"),
     Column::of("PACKAGE", "package"),
@@ -24,9 +26,10 @@ const COLUMNS: [Column; 5] = [
     Column::of("CHANGED", "changed_at"),
     Column::of("ID", "id"),
 ];
-const AGENT_COLUMNS: [Column; 7] = [
+const AGENT_COLUMNS: [Column; 8] = [
     Column::of("AGENT", "agent_name"),
     Column::of("CONNECTED", "is_connected"),
+    Column::of("VERSION", "version"),
     Column::of("STATE", "state"),
     Column::of("SKIPPED", "skipped_count"),
     Column::of("REPORTED", "reported_at"),
@@ -43,6 +46,11 @@ pub const OPTIONS: OptionNames = &[
     TARGET_EXPRESSION,
     TARGET_TAGS,
     option("parameters", "--parameter"),
+    option("rollout", "--wave").expects("another version of the package"),
+    option("rollout.wave_size", "--wave").expects("a number, or a percentage such as 10%"),
+    option("rollout.max_failures", "--max-failures")
+        .expects("a number, or a percentage such as 5%"),
+    option("rollout.healthy_for_ms", "--healthy-for"),
     option("confirm_agent_count", "--confirm-agents"),
     option("limit", "--limit"),
 ];
@@ -88,7 +96,10 @@ enum Action {
         #[command(flatten)]
         settings: Settings,
     },
-    /// Change the name, the target, or the version of the package
+    /// Change the name, the target, or the version of the package, at once or in waves
+    ///
+    ///   muster assignments edit nightly-backup --package backup@1.3.0 --wave 10%
+    #[command(verbatim_doc_comment)]
     Edit {
         /// Assignment: an id, a name, or a unique prefix of one
         assignment: String,
@@ -101,6 +112,21 @@ enum Action {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Resume a rollout that has halted; agents that failed count no more
+    Resume {
+        /// Assignment: an id, a name, or a unique prefix of one
+        assignment: String,
+    },
+    /// Finish a rollout: all agents get the version at once
+    Finish {
+        /// Assignment: an id, a name, or a unique prefix of one
+        assignment: String,
+    },
+    /// Abort a rollout: all agents get the former version
+    Abort {
+        /// Assignment: an id, a name, or a unique prefix of one
+        assignment: String,
+    },
     /// Delete an assignment: its hosts remove the package
     Remove {
         /// Assignment: an id or a full name
@@ -112,6 +138,15 @@ enum Action {
 struct Settings {
     #[command(flatten)]
     target: TargetOptions,
+    /// Bring the version to this many agents at a time: a number, or a percentage such as 10% [default: all at once]
+    #[arg(long, value_name = "N|N%", value_parser = count_or_percentage, help_heading = ROLLOUT)]
+    wave: Option<Value>,
+    /// Halt after more failures than this: a number, or a percentage such as 5% [default: 0]
+    #[arg(long, value_name = "N|N%", value_parser = count_or_percentage, requires = "wave", help_heading = ROLLOUT)]
+    max_failures: Option<Value>,
+    /// Start the next wave only after each agent of the wave was online for this long [default: 0s]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds, requires = "wave", help_heading = ROLLOUT)]
+    healthy_for: Option<u64>,
     /// Confirm that this reaches this number of agents, where your tenant asks for it
     #[arg(long, value_name = "N", help_heading = ASSIGNMENT)]
     confirm_agents: Option<u32>,
@@ -123,6 +158,16 @@ impl Settings {
         let mut body = Map::new();
         if let Some(target) = self.target.body() {
             body.insert("target".into(), target);
+        }
+        if let Some(wave) = &self.wave {
+            let mut rollout = Map::from_iter([("wave_size".to_owned(), wave.clone())]);
+            if let Some(max_failures) = &self.max_failures {
+                rollout.insert("max_failures".into(), max_failures.clone());
+            }
+            if let Some(ms) = self.healthy_for {
+                rollout.insert("healthy_for_ms".into(), ms.into());
+            }
+            body.insert("rollout".into(), rollout.into());
         }
         if let Some(count) = self.confirm_agents {
             body.insert("confirm_agent_count".into(), count.into());
@@ -198,6 +243,21 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             }
             let said = about("Assignment", "is changed");
             session.change(Method::PATCH, &["assignments", &id], &body.into(), said).await
+        }
+        Action::Resume { assignment } => {
+            let id = id_of(&assignment).await?;
+            let said = about("Assignment", "continues its rollout");
+            session.act(&["assignments", &id, "rollout", "resume"], said).await
+        }
+        Action::Finish { assignment } => {
+            let id = id_of(&assignment).await?;
+            let said = about("Assignment", "reaches all its agents");
+            session.act(&["assignments", &id, "rollout", "finish"], said).await
+        }
+        Action::Abort { assignment } => {
+            let id = id_of(&assignment).await?;
+            let said = about("Assignment", "goes back to its former version");
+            session.act(&["assignments", &id, "rollout", "abort"], said).await
         }
         Action::Remove { assignment } => {
             let id = session.exact_id_of(ResourceKind::Assignment, &assignment).await?;

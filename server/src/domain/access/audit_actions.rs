@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 125] = [
+pub const AUDIT_ACTIONS: [&str; 129] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -28,8 +28,12 @@ pub const AUDIT_ACTIONS: [&str; 125] = [
     "approval.withdraw",
     "approval_rule.create",
     "approval_rule.delete",
+    "assignment.abort",
     "assignment.create",
     "assignment.delete",
+    "assignment.finish",
+    "assignment.halt",
+    "assignment.resume",
     "assignment.update",
     "audit.change_key",
     "audit.remove",

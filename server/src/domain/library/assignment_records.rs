@@ -1,5 +1,7 @@
 //! What the API shows of assignments.
 
+use std::collections::HashSet;
+
 use muster_protocol::library::ScriptSignature;
 use muster_protocol::package::{PackageKind, PackagePin, ServiceReport};
 use muster_protocol::parameter::Parameters;
@@ -73,13 +75,39 @@ pub enum ServiceAction {
 #[derive(Debug, Clone)]
 pub struct WantedAssignment {
     pub row: AssignmentRecord,
+    pub content: AssignedContent,
+    /// While a rollout is under way.
+    pub rollout: Option<WantedRollout>,
+    /// Of the key that made it; `None` for a member, who may run packages on all agents.
+    pub maker: Option<KeyRights>,
+}
+
+impl WantedAssignment {
+    /// What this agent gets; `None` if no wave of the first version has reached it.
+    pub fn content_for(&self, agent_id: AgentId) -> Option<&AssignedContent> {
+        match &self.rollout {
+            Some(rollout) if !rollout.reached.contains(&agent_id) => rollout.former.as_ref(),
+            _ => Some(&self.content),
+        }
+    }
+}
+
+/// What agents get while a version reaches them in waves.
+#[derive(Debug, Clone)]
+pub struct WantedRollout {
+    /// The former version, which agents have that no wave has reached.
+    pub former: Option<AssignedContent>,
+    pub reached: HashSet<AgentId>,
+}
+
+/// What hosts get of a version of a package.
+#[derive(Debug, Clone)]
+pub struct AssignedContent {
     /// The document of the package, byte for byte.
     pub document: String,
     /// What publishers have signed about it.
     pub signatures: Vec<ScriptSignature>,
     pub pin: PackagePin,
-    /// Of the key that made it; `None` for a member, who may run packages on all agents.
-    pub maker: Option<KeyRights>,
 }
 
 /// The last report of a host about an assignment.

@@ -2,6 +2,11 @@
 
 use crate::domain::time::Timestamp;
 
+/// Shortest time that the agents of a wave have to become healthy, in groups and assignments.
+pub const GATE_MS: u64 = 10 * 60_000;
+/// Longest time that groups and assignments may require agents to stay connected: 24 h.
+pub const MAX_HEALTHY_MS: u64 = 24 * 3_600_000;
+
 /// How long each agent must stay online, and how long the gate waits for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HealthGate {

@@ -1,7 +1,7 @@
 //! Waves: work that reaches a fleet in steps, and halts when too much fails.
 //!
-//! One engine serves the rollouts of jobs (`domain/commands/rollout`) and the updates of groups
-//! (`domain/releases/group`). Each feature counts what it knows into a [`WaveSnapshot`], calls
+//! One engine serves the rollouts of jobs (`domain/commands/rollout`), the updates of groups
+//! (`domain/releases/group`) and the versions of assignments (`domain/library/assignment_rollout`). Each feature counts what it knows into a [`WaveSnapshot`], calls
 //! [`plan_next`], and carries out the [`WaveStep`] in a transaction that first checks that the
 //! wave is still current. The engine knows neither executions nor releases, and has no clock.
 //!

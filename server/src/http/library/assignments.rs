@@ -13,10 +13,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::assignment_rollouts::{AssignmentRolloutBody, AssignmentRolloutView};
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::{AgentId, AssignmentId, CommandId, PackageId, PrincipalId};
-use crate::domain::library::assignment_records::AssignmentRecord;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Id, PageParams, Params, page};
@@ -24,7 +24,7 @@ use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
 use crate::services::library::assignments::{
-    AssignedAgent, AssignmentHold, AssignmentRequest, reference,
+    AssignedAgent, AssignmentHold, AssignmentRequest, AssignmentSnapshot, reference,
 };
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -32,6 +32,9 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(list_assignments, create_assignment))
         .routes(routes!(get_assignment, update_assignment, delete_assignment))
         .routes(routes!(list_assignment_agents))
+        .routes(routes!(resume_assignment_rollout))
+        .routes(routes!(finish_assignment_rollout))
+        .routes(routes!(abort_assignment_rollout))
 }
 
 /// A new assignment.
@@ -49,6 +52,8 @@ struct CreateAssignment {
     #[serde(default)]
     #[schema(value_type = Object)]
     parameters: Parameters,
+    /// Brings the version to the agents in waves; all at once if absent.
+    rollout: Option<AssignmentRolloutBody>,
     /// The number of agents that the target matches now, if the ladder of the tenant asks for it.
     confirm_agent_count: Option<u64>,
 }
@@ -63,6 +68,8 @@ struct UpdateAssignment {
     package: Option<String>,
     #[schema(value_type = Option<TargetSpec>)]
     target: Option<Object<TargetSpec>>,
+    /// Brings the version to the agents in waves; all at once if absent.
+    rollout: Option<AssignmentRolloutBody>,
     /// The number of agents that the target matches now, if the ladder of the tenant asks for it.
     confirm_agent_count: Option<u64>,
 }
@@ -82,6 +89,8 @@ struct AssignmentView {
     target: Value,
     #[schema(value_type = Object)]
     parameters: Parameters,
+    /// While the version reaches the agents in waves.
+    rollout: Option<AssignmentRolloutView>,
     created_by: PrincipalId,
     created_at: Timestamp,
     changed_at: Timestamp,
@@ -135,6 +144,11 @@ struct AssignedAgentView {
     agent_id: AgentId,
     agent_name: String,
     is_connected: bool,
+    /// The version that the agent is to have now; `null` until the first wave that reaches it.
+    #[schema(example = "1.2.0")]
+    version: Option<String>,
+    /// The wave that has reached it, while a version reaches the agents in waves.
+    wave: Option<i32>,
     /// `wanted`: the agent has reported nothing about this version. `downloading`, `installed`, `failed`. `held`: the
     /// server does not send it; `error` says why.
     #[schema(example = "installed")]
@@ -150,9 +164,10 @@ struct AssignedAgentView {
     reported_at: Option<Timestamp>,
 }
 
-impl From<AssignmentRecord> for AssignmentView {
-    fn from(row: AssignmentRecord) -> Self {
+impl From<AssignmentSnapshot> for AssignmentView {
+    fn from(AssignmentSnapshot { row, rollout }: AssignmentSnapshot) -> Self {
         Self {
+            rollout: rollout.map(|rollout| AssignmentRolloutView::of(&row, rollout)),
             kind: row.kind.as_str(),
             package: reference(&row),
             parameters: row.parameters(),
@@ -169,7 +184,7 @@ impl From<AssignmentRecord> for AssignmentView {
 
 impl AssignedAgentView {
     fn of(assignment_id: AssignmentId, agent: AssignedAgent) -> Self {
-        let AssignedAgent { facts, state, hold } = agent;
+        let AssignedAgent { facts, version, wave, state, hold } = agent;
         let reported = || state.as_ref().map(|state| state.state.clone());
         let shown = hold.as_ref().map(|_| "held".to_owned()).or_else(reported);
         let code = || state.as_ref().and_then(|state| state.error_code.clone());
@@ -182,6 +197,8 @@ impl AssignedAgentView {
             agent_id: facts.id,
             agent_name: facts.name,
             is_connected: facts.is_online,
+            version,
+            wave,
             state: shown.unwrap_or_else(|| "wanted".to_owned()),
             skipped_count: state.as_ref().map_or(0, |state| state.skipped_count),
             reported_at: state.as_ref().map(|state| state.reported_at),
@@ -219,10 +236,11 @@ async fn create_assignment(
         package: Some(body.package),
         target: Some(body.target.0),
         parameters: body.parameters,
+        rollout: body.rollout.map(Into::into),
         confirmation: body.confirm_agent_count.map(Confirmation::Exactly),
     };
     let assignment = state.services.assignments.create(&caller, request).await?;
-    let location = [(header::LOCATION, format!("/api/assignments/{}", assignment.id))];
+    let location = [(header::LOCATION, format!("/api/assignments/{}", assignment.row.id))];
     let view = axum::Json(AssignmentView::from(assignment));
     Ok((StatusCode::CREATED, location, view).into_response())
 }
@@ -238,7 +256,7 @@ async fn get_assignment(
     Ok(axum::Json(state.services.assignments.get(&caller, AssignmentId(id)).await?.into()))
 }
 
-/// Change the name, the target, or the version of the package.
+/// Change the name, the target, or the version of the package, which reaches the agents at once or in waves.
 #[utoipa::path(patch, path = "/api/assignments/{id}", tag = "library", params(("id" = uuid::Uuid, Path)),
     request_body = UpdateAssignment,
     responses((status = 200, body = AssignmentView), (status = 403, body = Problem), (status = 404, body = Problem),
@@ -254,6 +272,7 @@ async fn update_assignment(
         package: body.package,
         target: body.target.map(|target| target.0),
         parameters: Parameters::default(),
+        rollout: body.rollout.map(Into::into),
         confirmation: body.confirm_agent_count.map(Confirmation::Exactly),
     };
     let assignments = &state.services.assignments;
@@ -286,4 +305,47 @@ async fn list_assignment_agents(
     let page = page(params.cursor.as_deref(), params.limit)?;
     let page = state.services.assignments.agents(&caller, AssignmentId(id), page).await?;
     Ok(axum::Json(page.map(|agent| AssignedAgentView::of(AssignmentId(id), agent)).into()))
+}
+
+/// Continue a rollout that has halted. Agents that failed count no more, and the health gate of the last wave is
+/// waived. Repeatable.
+#[utoipa::path(post, path = "/api/assignments/{id}/rollout/resume", tag = "library",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = AssignmentView), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem)))]
+async fn resume_assignment_rollout(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> ApiResult<axum::Json<AssignmentView>> {
+    let assignments = &state.services.assignments;
+    Ok(axum::Json(assignments.resume_rollout(&caller, AssignmentId(id)).await?.into()))
+}
+
+/// End a rollout: all agents get the version of the assignment at once.
+#[utoipa::path(post, path = "/api/assignments/{id}/rollout/finish", tag = "library",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = AssignmentView), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem)))]
+async fn finish_assignment_rollout(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> ApiResult<axum::Json<AssignmentView>> {
+    let assignments = &state.services.assignments;
+    Ok(axum::Json(assignments.finish_rollout(&caller, AssignmentId(id)).await?.into()))
+}
+
+/// Abort a rollout: the assignment names the former version again, and all agents get it.
+#[utoipa::path(post, path = "/api/assignments/{id}/rollout/abort", tag = "library",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = AssignmentView), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem)))]
+async fn abort_assignment_rollout(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> ApiResult<axum::Json<AssignmentView>> {
+    let assignments = &state.services.assignments;
+    Ok(axum::Json(assignments.abort_rollout(&caller, AssignmentId(id)).await?.into()))
 }

@@ -1,5 +1,6 @@
 //! The library: scripts and their versions, and packages.
 
+mod assignment_rollouts;
 mod assignments;
 mod files;
 mod packages;

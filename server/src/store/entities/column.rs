@@ -31,6 +31,7 @@ use crate::domain::integrations::event_type::EventType;
 use crate::domain::integrations::integration::{IntegrationKind, IntegrationSettings};
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::library::assignment_records::AssignedKind;
+use crate::domain::library::assignment_rollout::{RolloutState, ShareState};
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::schedules::fire::{FireReason, FireState, ScheduleState};
 use crate::domain::schedules::hook::{HookAuthentication, HookDeliveryState};
@@ -131,6 +132,8 @@ macro_rules! text_columns {
 text_columns!(
     ActorKind,
     AssignedKind,
+    RolloutState,
+    ShareState,
     AgentEventKind,
     ApprovalState,
     NameSource,

@@ -79,9 +79,11 @@ pub mod integrations {
 /// The library's scripts, their versions and their signatures; packages.
 pub mod library {
     pub mod assignment;
+    pub mod assignment_rollout;
     pub mod assignment_state;
     pub mod package;
     pub mod package_signature;
+    pub mod rollout_share;
     pub mod script;
     pub mod script_body;
     pub mod script_signature;

@@ -1000,6 +1000,41 @@ CREATE UNIQUE INDEX assignments_name ON assignments (tenant_id, name) WHERE dele
 CREATE INDEX assignments_tenant ON assignments (tenant_id, id);
 CREATE INDEX assignments_package ON assignments (package_id) WHERE deleted_at IS NULL;
 
+-- Versions of assignments that reach their agents in waves. A row is deleted when its rollout ends.
+CREATE TABLE assignment_rollouts (
+    assignment_id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    -- What agents have until their wave starts; null if the assignment is new.
+    former_package_id uuid,
+    former_version text,
+    -- JSON.
+    wave_size text NOT NULL,
+    -- JSON.
+    max_failures text NOT NULL,
+    healthy_for_ms bigint NOT NULL,
+    state text NOT NULL,
+    halt_reason text,
+    wave integer NOT NULL,
+    healthy_wave integer NOT NULL,
+    started_at bigint NOT NULL,
+    changed_at bigint NOT NULL
+);
+CREATE INDEX assignment_rollouts_tenant ON assignment_rollouts (tenant_id);
+CREATE INDEX assignment_rollouts_former ON assignment_rollouts (former_package_id);
+
+-- The agents that a wave has reached.
+CREATE TABLE rollout_shares (
+    assignment_id uuid NOT NULL,
+    agent_id uuid NOT NULL,
+    tenant_id uuid NOT NULL,
+    wave integer NOT NULL,
+    state text NOT NULL,
+    changed_at bigint NOT NULL,
+    PRIMARY KEY (assignment_id, agent_id)
+);
+CREATE INDEX rollout_shares_agent ON rollout_shares (agent_id);
+CREATE INDEX rollout_shares_tenant ON rollout_shares (tenant_id);
+
 -- What hosts report about their assignments.
 CREATE TABLE assignment_states (
     agent_id uuid NOT NULL,

@@ -118,6 +118,7 @@ pub mod schedules {
 }
 /// The library's scripts, their versions and their signatures; packages.
 pub mod library {
+    pub(super) mod assignment_rollouts;
     pub(super) mod assignments;
     mod package_signatures;
     pub(super) mod packages;
@@ -181,6 +182,7 @@ pub use self::integrations::integrations::{IntegrationChange, TOO_MANY_INTEGRATI
 pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };
+pub use self::library::assignment_rollouts::{ROLLOUT_UNDER_WAY, RolloutDecision};
 pub use self::library::assignments::{AssignmentLimits, PACKAGE_GONE, TOO_MANY_ASSIGNMENTS};
 pub use self::library::packages::{
     PACKAGE_ASSIGNED, PACKAGES_FULL, PackageLimits, StoredPackage, TOO_MANY_PACKAGES,

@@ -95,7 +95,7 @@ impl Fixture {
             deleted_at: None,
         };
         let (id, tenant) = (row.id, self.store.tenant(tenant_id));
-        tenant.create_assignment(row, LIMITS, audit(tenant_id)).await.map(|()| id)
+        tenant.create_assignment(row, None, LIMITS, audit(tenant_id)).await.map(|()| id)
     }
 
     async fn assigned(&self) -> AssignmentId {

@@ -86,7 +86,8 @@ async fn signatures_are_of_one_tenant_and_reach_the_agents_with_their_assignment
     fixture.assign_kind(tenant_id, id, "one", AssignedKind::Task).await.expect("assigned");
     let tenant = fixture.store.tenant(tenant_id);
     let wanted = tenant.wanted_assignments(NOW).await.expect("read");
-    let signatures: Vec<_> = wanted.into_iter().flat_map(|wanted| wanted.signatures).collect();
+    let signatures: Vec<_> =
+        wanted.into_iter().flat_map(|wanted| wanted.content.signatures).collect();
     let signature = ScriptSignature { statement: "first".into(), signature: "of one".into() };
     assert_eq!(signatures, [signature]);
 }

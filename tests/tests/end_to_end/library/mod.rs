@@ -2,6 +2,7 @@
 
 mod api;
 mod assignment_rights;
+mod assignment_rollouts;
 mod assignments;
 mod command_line;
 mod dependencies;

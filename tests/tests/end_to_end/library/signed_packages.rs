@@ -16,7 +16,13 @@ on_both_databases!(
 );
 
 /// Writes the publisher's own folder of a package with this program.
-fn own_package(fixture: &Fixture, name: &str, version: &str, program: &str, kind: &str) -> String {
+pub(super) fn own_package(
+    fixture: &Fixture,
+    name: &str,
+    version: &str,
+    program: &str,
+    kind: &str,
+) -> String {
     let folder = fixture.test_dir.path().join("packages").join(format!("{name}-{version}"));
     fs::create_dir_all(&folder).expect("created");
     let description = format!(
@@ -29,11 +35,11 @@ fn own_package(fixture: &Fixture, name: &str, version: &str, program: &str, kind
 
 const JOB: &str = "kind = \"job\"";
 
-async fn push(fixture: &Fixture, folder: &str) {
+pub(super) async fn push(fixture: &Fixture, folder: &str) {
     fixture.cli().await.run(&["packages", "push", folder]).await.expect(0);
 }
 
-async fn sign(fixture: &Fixture, folder: &str, key: &Path, more: &[&str]) {
+pub(super) async fn sign(fixture: &Fixture, folder: &str, key: &Path, more: &[&str]) {
     let mut args = vec!["publisher", "sign", folder, "--key", key.to_str().expect("text")];
     args.extend(more);
     fixture.cli().await.run(&args).await.expect(0);

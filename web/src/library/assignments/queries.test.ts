@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Agent } from '../../fleet/queries';
-import { type AssignedAgent, byUrgency, mayConcern, stateOf } from './queries';
+import { type AssignedAgent, byUrgency, mayConcern, rolloutOf, stateOf } from './queries';
 
 const agent = (name: string, state: string): AssignedAgent => ({ agent_id: name, agent_name: name, is_connected: true, state, skipped_count: 0 });
 
@@ -19,4 +19,10 @@ test('an assignment concerns the agents of its target, and those of a target tha
   expect(mayConcern({ target: { tags: ['web', 'eu'] } }, web)).toBe(false);
   expect(mayConcern({ target: { expression: 'tag:db | name:web-*' } }, web)).toBe(true);
   expect(mayConcern({ target: { expression: 'something:new' } }, web)).toBe(true);
+});
+
+test('a rollout has what a person gave, and none without a size', () => {
+  expect(rolloutOf({ size: ' ', failures: '1', healthy: '5' })).toBeUndefined();
+  expect(rolloutOf({ size: '10%', failures: '', healthy: '' })).toEqual({ wave_size: '10%' });
+  expect(rolloutOf({ size: '2', failures: '0', healthy: '1.5' })).toEqual({ wave_size: 2, max_failures: 0, healthy_for_ms: 1500 });
 });

@@ -1,4 +1,5 @@
 import { api, data, readAll, type Schemas } from '../../api/client';
+import { asSize } from '../../commands/jobs/argv';
 import { expressionOf, parse } from '../../fleet/target';
 import type { Agent } from '../../fleet/queries';
 import type { Package } from '../packages/queries';
@@ -49,3 +50,13 @@ export function mayConcern(assignment: Pick<Assignment, 'target'>, agent: Agent)
 
 /** Packages that hosts can keep and run by themselves: at due times, or all the time. */
 export const isAssignable = (item: Pick<Package, 'kind'>): boolean => item.kind === 'task' || item.kind === 'service';
+
+/** How a version is to reach the agents, as a person wrote it; without a size, all at once. */
+export interface RolloutInput { size: string; failures: string; healthy: string }
+
+/** Only what is given; the server has the defaults, and refuses what is no number. */
+export function rolloutOf(input: RolloutInput): Schemas['AssignmentRolloutBody'] | undefined {
+  const [size, failures, healthy] = [input.size.trim(), input.failures.trim(), input.healthy.trim()];
+  if (!size) return undefined;
+  return { wave_size: asSize(size), ...(failures ? { max_failures: asSize(failures) } : {}), ...(healthy ? { healthy_for_ms: Math.round(Number(healthy) * 1_000) } : {}) };
+}

@@ -5,11 +5,9 @@ use std::collections::BTreeSet;
 use super::cohort::{CohortState, canaries, is_replaceable, state_of};
 use super::{CurrentWave, Member, MemberProgress, RolloutPolicy, UpdateState, WaveMember};
 use crate::domain::time::Timestamp;
-use crate::domain::waves::gate::{GateStatus, HealthGate, MemberHealth};
+use crate::domain::waves::gate::{GATE_MS, GateStatus, HealthGate, MemberHealth};
 use crate::domain::waves::{Successor, WavePhase, WaveSnapshot, WaveStep, plan_next};
 
-/// Shortest time that the agents of a wave have to become healthy.
-pub const GATE_MS: u64 = 10 * 60_000;
 /// How long an agent that was updated and reconnects with another version may take to return to the
 /// desired one by itself, before the group updates it again.
 pub const RETURN_MS: u64 = 60_000;

@@ -13,6 +13,7 @@ use crate::domain::library::rules::{
     MAX_FOLDER_BYTES, MAX_SCRIPT_DESCRIPTION_CHARS, MAX_VERSION_MESSAGE_CHARS,
 };
 use crate::domain::name::MAX_TAGS;
+use crate::domain::waves::gate::MAX_HEALTHY_MS;
 
 /// A program, or its full path without `..`.
 const INTERPRETER: &str =
@@ -33,6 +34,8 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
     let parameters = json!({"type": "array", "maxItems": MAX_PARAMETERS,
         "items": reference("ScriptParameterView")});
     let package = json!({"type": "string", "pattern": PACKAGE});
+    let most_of_a_day =
+        json!({"type": ["integer", "null"], "minimum": 0, "maximum": MAX_HEALTHY_MS});
     let mut fields = Vec::new();
     for schema in ["CreateScriptBody", "ScriptVersionBody"] {
         fields.extend([
@@ -71,6 +74,11 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("UpdateAssignment", "package", or_null(&package)),
         ("CreateAssignment", "parameters", reference("ScriptParameters")),
         ("AssignmentView", "parameters", reference("ScriptParameters")),
+        ("AssignmentRolloutBody", "wave_size", reference("WaveSize")),
+        ("AssignmentRolloutBody", "max_failures", or_null(&reference("FailureLimit"))),
+        ("AssignmentRolloutBody", "healthy_for_ms", most_of_a_day),
+        ("AssignmentRolloutView", "wave_size", reference("WaveSize")),
+        ("AssignmentRolloutView", "max_failures", reference("FailureLimit")),
         ("CreateScriptBody", "name", json!({"type": "string", "pattern": NAME})),
         ("UpdateScriptBody", "current_version", version.clone()),
         ("UpdateScriptBody", "expected_version", version.clone()),

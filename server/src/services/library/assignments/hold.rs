@@ -19,6 +19,8 @@ pub enum AssignmentHold {
     MakerNotPermitted,
     /// This rule of approval was made after the assignment, and the agent has joined since.
     ApprovalNeeded { rule: String },
+    /// The assignment is new, and no wave has reached the agent.
+    WaveNotStarted,
 }
 
 impl AssignmentHold {
@@ -27,6 +29,7 @@ impl AssignmentHold {
         match self {
             Self::MakerNotPermitted => "maker_not_permitted",
             Self::ApprovalNeeded { .. } => "approval_needed",
+            Self::WaveNotStarted => "wave_not_started",
         }
     }
 
@@ -35,6 +38,10 @@ impl AssignmentHold {
         match self {
             Self::MakerNotPermitted => {
                 "the key or the person that made the assignment may not run it on this agent; let another one change its target, which makes it theirs".to_owned()
+            }
+            Self::WaveNotStarted => {
+                "no wave of the rollout has reached this agent; it gets the package with its wave"
+                    .to_owned()
             }
             Self::ApprovalNeeded { rule } => format!(
                 "the rule `{rule}` asks for an approval of this package, and was made before this agent joined; run the package as a job, or change the rule"

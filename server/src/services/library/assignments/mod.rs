@@ -1,11 +1,13 @@
 //! Assignments: packages that are wanted on the agents of a target. [`wanted`] sends them to the agents,
-//! [`services`] controls those that hosts keep running.
+//! [`services`] controls those that hosts keep running, [`rollouts`] brings them new versions in waves.
 
 mod hold;
 mod request;
+mod rollouts;
 mod services;
 mod wanted;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use muster_protocol::package::{PACKAGE_PREFIX, PackageReference};
@@ -14,19 +16,23 @@ use tokio::sync::Notify;
 
 pub use self::hold::AssignmentHold;
 pub use self::request::AssignmentRequest;
+pub use self::rollouts::{AssignmentSnapshot, RolloutActivity, RolloutRequest};
 pub use self::services::{ServiceControlRequest, ServiceOverview};
 use crate::domain::access::principal::Scope;
 use crate::domain::fleet::target::facts::Facts;
 use crate::domain::fleet::target::{Target, TargetSpec};
 use crate::domain::ids::{AgentId, AssignmentId};
 use crate::domain::library::assignment_records::{AssignmentRecord, AssignmentStateRecord};
+use crate::domain::library::assignment_rollout::FormerVersion;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Clock;
 use crate::hub::Hub;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::access::work_guard::{WorkGuard, require_unlimited};
 use crate::services::error::{Result, ServiceError};
-use crate::store::queries::{AssignmentLimits, PACKAGE_GONE, TOO_MANY_ASSIGNMENTS};
+use crate::store::queries::{
+    AssignmentLimits, PACKAGE_GONE, ROLLOUT_UNDER_WAY, TOO_MANY_ASSIGNMENTS,
+};
 use crate::store::{Store, StoreError};
 
 /// Most assignments of one tenant.
@@ -47,13 +53,19 @@ pub struct Assignments {
     pub(in crate::services) guard: WorkGuard,
     /// Assignments were changed.
     pub(in crate::services) changed: Arc<Notify>,
+    /// A person has started, resumed or ended a rollout.
+    pub(in crate::services) rollouts_changed: Arc<Notify>,
 }
 
 /// An agent that an assignment is for, with its last report.
 #[derive(Debug, Clone)]
 pub struct AssignedAgent {
     pub facts: Facts,
-    /// About the version that is wanted now.
+    /// The version that is wanted on it now; `None` until the first wave that reaches it.
+    pub version: Option<String>,
+    /// The wave of the rollout that has reached it, while one is under way.
+    pub wave: Option<i32>,
+    /// About that version.
     pub state: Option<AssignmentStateRecord>,
     /// Why the server does not send it the assignment.
     pub hold: Option<AssignmentHold>,
@@ -69,62 +81,85 @@ impl Assignments {
         &self,
         caller: &Caller,
         request: AssignmentRequest,
-    ) -> Result<AssignmentRecord> {
+    ) -> Result<AssignmentSnapshot> {
         require_change(caller)?;
         let now = self.clock.now();
         let row = self.new_record(caller, &request, now).await?;
+        let rollout = request.rollout.as_ref().map(|rollout| rollout.begin(&row, None));
+        let rollout = rollout.transpose()?;
         self.check_work(caller, &row, &request).await?;
         let audit = caller.audit("assignment.create", subject(row.id), &detail(&row), now);
         let tenant = self.store.tenant(row.tenant_id);
-        stored(tenant.create_assignment(row.clone().into(), LIMITS, audit).await)?;
-        self.changed.notify_one();
-        Ok(row)
+        let stored_row = row.clone().into();
+        stored(tenant.create_assignment(stored_row, rollout.clone(), LIMITS, audit).await)?;
+        self.announce_rollouts();
+        Ok(AssignmentSnapshot { row, rollout })
     }
 
     /// One page of assignments, newest first.
-    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<AssignmentRecord>> {
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        page: PageRequest,
+    ) -> Result<Page<AssignmentSnapshot>> {
         caller.require(Scope::SchedulesRead)?;
-        let rows = self.store.tenant(caller.principal.tenant_id).assignments(page).await?;
-        Ok(Page::of(rows, page, |row| row.id.0).map(AssignmentRecord::from))
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let rows = tenant.assignments(page).await?;
+        let mut rollouts = tenant.assignment_rollouts().await?;
+        Ok(Page::of(rows, page, |row| row.id.0).map(|row| {
+            let rollout = rollouts.remove(&row.id);
+            AssignmentSnapshot { row: row.into(), rollout }
+        }))
     }
 
     /// One assignment.
-    pub async fn get(&self, caller: &Caller, id: AssignmentId) -> Result<AssignmentRecord> {
+    pub async fn get(&self, caller: &Caller, id: AssignmentId) -> Result<AssignmentSnapshot> {
         caller.require(Scope::SchedulesRead)?;
-        self.find(caller, id).await
+        self.snapshot(caller, id).await
     }
 
-    /// Changes the name, the target, or the version of the package. Of an assignment of another it needs the right to
+    /// Changes the name, the target, or the version of the package, which may reach the agents in waves. Of an assignment of another it needs the right to
     /// control the work of others; who changes more than the name becomes its maker, whose rights count from then on.
     ///
     /// # Errors
-    /// As [`Assignments::create`]; 409 `assignment_changed`.
+    /// As [`Assignments::create`]; 409 `assignment_changed`; 409 `rollout_under_way` for another version.
     pub async fn update(
         &self,
         caller: &Caller,
         id: AssignmentId,
         request: AssignmentRequest,
-    ) -> Result<AssignmentRecord> {
+    ) -> Result<AssignmentSnapshot> {
         require_change(caller)?;
         let known = self.find(caller, id).await?;
         let was_changed_at = known.changed_at;
         let now = self.clock.now();
         caller.require_control(known.created_by)?;
+        let former =
+            FormerVersion { package_id: known.package_id, version: known.package_version.clone() };
         let mut row = self.changed_record(known, &request, now).await?;
+        let rollout = match &request.rollout {
+            Some(_) if row.package_id == former.package_id => {
+                let problem = "needs another version of the package";
+                return Err(ServiceError::invalid_field("rollout", problem));
+            }
+            Some(rollout) => Some(rollout.begin(&row, Some(former))?),
+            None => None,
+        };
         if request.target.is_some() || request.package.is_some() {
             row.created_by = caller.principal.id;
         }
         self.check_work(caller, &row, &request).await?;
         let audit = caller.audit("assignment.update", subject(id), &detail(&row), now);
         let tenant = self.store.tenant(row.tenant_id);
-        if !stored(tenant.change_assignment(row.clone().into(), was_changed_at, audit).await)? {
+        let changed = row.clone().into();
+        if !stored(tenant.change_assignment(changed, rollout, was_changed_at, audit).await)? {
             return Err(ServiceError::Conflict {
                 code: "assignment_changed",
                 detail: "the assignment was changed at the same time; read it and try again".into(),
             });
         }
-        self.changed.notify_one();
-        Ok(row)
+        self.announce_rollouts();
+        self.snapshot(caller, id).await
     }
 
     /// Deletes an assignment. Hosts remove the package; runs that they have started end.
@@ -160,12 +195,25 @@ impl Assignments {
         agents.truncate(usize::try_from(page.limit).unwrap_or(usize::MAX).saturating_add(1));
         let ids: Vec<AgentId> = agents.iter().map(|facts| facts.id).collect();
         let mut states = tenant.assignment_states(id, &ids).await?;
+        let rollout = tenant.assignment_rollout(id).await?;
+        let shares = match rollout {
+            Some(_) => tenant.rollout_shares(id).await?,
+            None => Vec::new(),
+        };
+        let waves: HashMap<AgentId, i32> =
+            shares.into_iter().map(|share| (share.agent_id, share.wave)).collect();
         let with_state = |facts: Facts| {
             let state = states.remove(&facts.id);
+            let wave = waves.get(&facts.id).copied();
+            let version = match (&rollout, wave) {
+                (Some(rollout), None) => rollout.former.as_ref().map(|it| it.version.clone()),
+                _ => Some(row.package_version.clone()),
+            };
             // What is reported about another version says nothing about this one.
-            let state = state.filter(|state| state.version == row.package_version);
-            let hold = holds.get(&facts.id).cloned();
-            AssignedAgent { facts, state, hold }
+            let state = state.filter(|state| version.as_ref() == Some(&state.version));
+            let unreached = version.is_none().then_some(AssignmentHold::WaveNotStarted);
+            let hold = holds.get(&facts.id).cloned().or(unreached);
+            AssignedAgent { facts, version, wave, state, hold }
         };
         let agents: Vec<AssignedAgent> = agents.into_iter().map(with_state).collect();
         Ok(Page::of(agents, page, |agent| agent.facts.id.0))
@@ -200,6 +248,10 @@ fn stored<T>(result: std::result::Result<T, StoreError>) -> Result<T> {
         StoreError::Refused(PACKAGE_GONE) => {
             ServiceError::invalid_field("package", "was deleted meanwhile")
         }
+        StoreError::Refused(ROLLOUT_UNDER_WAY) => ServiceError::Conflict {
+            code: "rollout_under_way",
+            detail: "a version still reaches the agents of this assignment in waves; wait for the end, or finish or abort the rollout first".into(),
+        },
         StoreError::Refused(_) => ServiceError::Conflict {
             code: "assignment_exists",
             detail: "an assignment has this name already".into(),
@@ -224,6 +276,10 @@ fn script_name(row: &AssignmentRecord) -> String {
 
 /// `package:NAME@VERSION`.
 pub fn reference(row: &AssignmentRecord) -> String {
-    let (name, version) = (row.package_name.clone(), Some(row.package_version.clone()));
-    PackageReference { name, version }.to_string()
+    reference_to(row, row.package_version.clone())
+}
+
+/// The same with another version.
+pub fn reference_to(row: &AssignmentRecord, version: String) -> String {
+    PackageReference { name: row.package_name.clone(), version: Some(version) }.to_string()
 }

@@ -7,7 +7,7 @@ use muster_protocol::parameter::secret_parameters::SecretParameters;
 use muster_protocol::parameter::{self, Parameters};
 use serde_json::json;
 
-use super::{Assignments, script_name, target_of};
+use super::{Assignments, RolloutRequest, script_name, target_of};
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::{Target, TargetSpec};
@@ -29,6 +29,8 @@ pub struct AssignmentRequest {
     pub target: Option<TargetSpec>,
     /// Only of a new assignment.
     pub parameters: Parameters,
+    /// How the version reaches the agents; all at once if absent.
+    pub rollout: Option<RolloutRequest>,
     /// The number of agents that the caller expects.
     pub confirmation: Option<Confirmation>,
 }

@@ -14,7 +14,7 @@ use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::Target;
 use crate::domain::fleet::target::facts::Facts;
 use crate::domain::ids::{AgentId, AssignmentId, TenantId};
-use crate::domain::library::assignment_records::{AssignedKind, WantedAssignment};
+use crate::domain::library::assignment_records::{AssignedContent, AssignedKind, WantedAssignment};
 use crate::hub::{SessionHandle, SessionMessage};
 use crate::store::StoreError;
 
@@ -108,12 +108,13 @@ impl Assignments {
                         target.matches(facts) && !holds.contains(&(wanted.row.id, facts.id))
                     })
                 })
+                .filter_map(|(_, wanted)| Some((wanted, wanted.content_for(session.agent_id)?)))
                 .take(MAX_AGENT_ASSIGNMENTS);
             let control = |id| controls.get(&(id, session.agent_id)).copied().unwrap_or_default();
             let items: Vec<_> = matching
-                .map(|(_, wanted)| AssignedPackage {
+                .map(|(wanted, content)| AssignedPackage {
                     control: is_service(wanted).then(|| control(wanted.row.id)),
-                    ..assigned(wanted)
+                    ..assigned(wanted, content)
                 })
                 .collect();
             session.set_has_assignments(!items.is_empty());
@@ -156,13 +157,13 @@ impl Assignments {
     }
 }
 
-fn assigned(wanted: &WantedAssignment) -> AssignedPackage {
+fn assigned(wanted: &WantedAssignment, content: &AssignedContent) -> AssignedPackage {
     AssignedPackage {
         assignment_id: wanted.row.id.0,
         name: wanted.row.package_name.clone(),
-        package: wanted.pin.clone(),
-        document: wanted.document.clone(),
-        signatures: wanted.signatures.clone(),
+        package: content.pin.clone(),
+        document: content.document.clone(),
+        signatures: content.signatures.clone(),
         parameters: wanted.row.parameters(),
         control: None,
     }

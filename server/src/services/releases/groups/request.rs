@@ -9,12 +9,10 @@ use crate::domain::fleet::target::{Target, TargetSpec};
 use crate::domain::name::check_name;
 use crate::domain::releases::group::RolloutPolicy;
 use crate::domain::waves::amount::Amount;
+use crate::domain::waves::gate::MAX_HEALTHY_MS;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::releases::group;
-
-/// Longest time that a group may require its agents to stay connected: 24 h.
-const MAX_HEALTHY_MS: u64 = 24 * 3_600_000;
 
 /// Changes to a group. `None` keeps the value, or takes the default in a new group.
 #[derive(Debug, Clone, Default)]

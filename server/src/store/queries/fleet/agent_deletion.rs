@@ -18,7 +18,7 @@ use crate::store::entities::commands::command;
 use crate::store::entities::fleet::{
     agent, agent_event, agent_fact, agent_fact_report, agent_manifest,
 };
-use crate::store::entities::library::{assignment_state, service_control};
+use crate::store::entities::library::{assignment_state, rollout_share, service_control};
 use crate::store::entities::releases::agent_update;
 use crate::store::entities::schedules::trigger_state;
 use crate::store::queries::TenantScope;
@@ -163,6 +163,10 @@ async fn delete_assignment_states(
 ) -> Result<(), StoreError> {
     assignment_state::Entity::delete_many()
         .filter(assignment_state::Column::AgentId.eq(agent_id))
+        .exec(transaction)
+        .await?;
+    rollout_share::Entity::delete_many()
+        .filter(rollout_share::Column::AgentId.eq(agent_id))
         .exec(transaction)
         .await?;
     service_control::Entity::delete_many()

@@ -13,13 +13,17 @@ use sea_orm::{
 use crate::domain::access::keys::key_rights::KeyRights;
 use crate::domain::ids::{AgentId, AssignmentId, PackageId, PrincipalId, TenantId};
 use crate::domain::library::assignment_records::{
-    AssignmentRecord, AssignmentStateRecord, WantedAssignment,
+    AssignedContent, AssignmentRecord, AssignmentStateRecord, WantedAssignment, WantedRollout,
 };
+use crate::domain::library::assignment_rollout::AssignmentRollout;
 use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::library::{assignment, assignment_state, package};
+use crate::store::queries::library::assignment_rollouts::{
+    end_rollout, refuse_under_way, start_rollout,
+};
 use crate::store::queries::library::services::delete_controls_of_assignment;
 use crate::store::queries::{SystemScope, TenantScope};
 use crate::store::requester::{invalid_requesters, rights_of_keys, write_audit};
@@ -47,12 +51,13 @@ impl TenantScope {
     pub async fn create_assignment(
         &self,
         row: assignment::Model,
+        rollout: Option<AssignmentRollout>,
         limits: AssignmentLimits,
         audit: audit_entry::Model,
     ) -> Result<(), StoreError> {
         self.writer
             .change(move |transaction| {
-                let (row, audit) = (row.clone(), audit.clone());
+                let (row, rollout, audit) = (row.clone(), rollout.clone(), audit.clone());
                 Box::pin(async move {
                     remove_old(transaction, row.tenant_id, row.created_at).await?;
                     let all = of_tenant(row.tenant_id).count(transaction).await?;
@@ -65,6 +70,9 @@ impl TenantScope {
                     assignment::Entity::insert(row.into_active_model())
                         .exec_without_returning(transaction)
                         .await?;
+                    if let Some(rollout) = rollout {
+                        start_rollout(transaction, rollout).await?;
+                    }
                     write_audit(transaction, audit).await
                 })
             })
@@ -93,19 +101,22 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?.pop().map(Into::into))
     }
 
-    /// Changes an assignment; false if it does not exist or was changed since `was_changed_at`.
+    /// Changes an assignment, and starts a rollout if its version is to reach the agents in waves; false if it does
+    /// not exist or was changed since `was_changed_at`.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if its name is taken, or without its package.
+    /// [`StoreError::Refused`] if its name is taken, without its package, or if its version changes while a rollout is
+    /// under way.
     pub async fn change_assignment(
         &self,
         row: assignment::Model,
+        rollout: Option<AssignmentRollout>,
         was_changed_at: Timestamp,
         audit: audit_entry::Model,
     ) -> Result<bool, StoreError> {
         self.writer
             .change(move |transaction| {
-                let (row, audit) = (row.clone(), audit.clone());
+                let (row, rollout, audit) = (row.clone(), rollout.clone(), audit.clone());
                 Box::pin(async move {
                     check_name(transaction, &row).await?;
                     require_package(transaction, &row).await?;
@@ -115,8 +126,12 @@ impl TenantScope {
                         .lock_exclusive()
                         .all(transaction)
                         .await?;
-                    if found.is_empty() {
-                        return Ok(false);
+                    let Some(found) = found.first() else { return Ok(false) };
+                    if found.package_id != row.package_id {
+                        refuse_under_way(transaction, row.id).await?;
+                    }
+                    if let Some(rollout) = rollout {
+                        start_rollout(transaction, rollout).await?;
                     }
                     row.into_active_model().reset_all().update(transaction).await?;
                     write_audit(transaction, audit).await?;
@@ -148,6 +163,7 @@ impl TenantScope {
                         return Ok(false);
                     }
                     delete_controls_of_assignment(transaction, id).await?;
+                    end_rollout(transaction, id).await?;
                     write_audit(transaction, audit).await?;
                     Ok(true)
                 })
@@ -161,37 +177,59 @@ impl TenantScope {
         &self,
         now: Timestamp,
     ) -> Result<Vec<WantedAssignment>, StoreError> {
+        // A version that is read without its rollout would reach every agent at once.
+        let snapshot = self.assignment_view().await?;
         let rows = current(self.tenant_id).order_by_asc(assignment::Column::Id);
-        let rows = rows.all(&self.reader).await?;
+        let rows = rows.all(&snapshot).await?;
+        let rollouts = self.reached_by_rollouts(&snapshot).await?;
+        snapshot.commit().await?;
         if rows.is_empty() {
             return Ok(Vec::new());
         }
         let creators: BTreeSet<PrincipalId> = rows.iter().map(|row| row.created_by).collect();
         let invalid = invalid_requesters(&self.reader, creators.clone(), now).await?;
         let makers = rights_of_keys(&self.reader, creators).await?;
-        let ids: BTreeSet<PackageId> = rows.iter().map(|row| row.package_id).collect();
-        let signatures = self.package_signatures(ids.iter().copied().collect()).await?;
+        let former = rollouts.values().filter_map(|(rollout, _)| rollout.former.as_ref());
+        let ids = rows.iter().map(|row| row.package_id);
+        let contents = self.assigned_contents(ids.chain(former.map(|it| it.package_id)).collect());
+        let contents = contents.await?;
+        let wanted = rows.into_iter().filter(|row| !invalid.contains(&row.created_by));
+        let wanted = wanted.filter_map(|row| {
+            let content = contents.get(&row.package_id)?.clone();
+            let maker = makers.get(&row.created_by).cloned();
+            let rollout = rollouts.get(&row.id).map(|(rollout, reached)| WantedRollout {
+                former: rollout
+                    .former
+                    .as_ref()
+                    .and_then(|former| contents.get(&former.package_id).cloned()),
+                reached: reached.clone(),
+            });
+            Some(WantedAssignment { row: row.into(), content, rollout, maker })
+        });
+        Ok(wanted.collect())
+    }
+
+    /// What hosts get of these packages.
+    async fn assigned_contents(
+        &self,
+        ids: BTreeSet<PackageId>,
+    ) -> Result<BTreeMap<PackageId, AssignedContent>, StoreError> {
+        let mut signatures = self.package_signatures(ids.iter().copied().collect()).await?;
         let packages = package::Entity::find()
             .filter(package::Column::TenantId.eq(self.tenant_id))
             .filter(package::Column::Id.is_in(ids))
             .all(&self.reader)
             .await?;
-        let packages: BTreeMap<PackageId, package::Model> =
-            packages.into_iter().map(|row| (row.id, row)).collect();
-        let wanted = rows.into_iter().filter(|row| !invalid.contains(&row.created_by));
-        let wanted = wanted.filter_map(|row| {
-            let package = packages.get(&row.package_id)?;
+        let contents = packages.into_iter().map(|package| {
             let pin = PackagePin {
-                version: package.version.clone(),
-                sha256: package.sha256.clone(),
+                version: package.version,
+                sha256: package.sha256,
                 document_sha256: sha256_hex(package.document.as_bytes()),
             };
-            let maker = makers.get(&row.created_by).cloned();
-            let document = package.document.clone();
-            let signatures = signatures.get(&row.package_id).cloned().unwrap_or_default();
-            Some(WantedAssignment { row: row.into(), document, signatures, pin, maker })
+            let signatures = signatures.remove(&package.id).unwrap_or_default();
+            (package.id, AssignedContent { document: package.document, signatures, pin })
         });
-        Ok(wanted.collect())
+        Ok(contents.collect())
     }
 
     /// True if the key or the member that asked for something may still do so.

@@ -14,6 +14,7 @@ use crate::domain::page::PageRequest;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::library::{assignment, package};
+use crate::store::queries::library::assignment_rollouts::is_former;
 use crate::store::queries::library::package_signatures::delete_signatures;
 use crate::store::queries::{SystemScope, TenantScope};
 use crate::store::requester::write_audit;
@@ -148,7 +149,7 @@ impl TenantScope {
                         .filter(assignment::Column::TenantId.eq(tenant_id))
                         .filter(assignment::Column::PackageId.eq(id))
                         .filter(assignment::Column::DeletedAt.is_null());
-                    if assigned.count(transaction).await? > 0 {
+                    if assigned.count(transaction).await? > 0 || is_former(transaction, id).await? {
                         return Err(StoreError::Refused(PACKAGE_ASSIGNED));
                     }
                     let deleted = package::Entity::delete_many()

@@ -32,7 +32,7 @@ const SLICE_AGENTS: u64 = 20;
 
 /// Tables whose rows are deleted by `tenant_id` alone, with a column that distinguishes rows of a slice.
 /// Commands, agents, members and the tenant itself have functions of their own.
-const TABLES: [(&str, &str); 43] = [
+const TABLES: [(&str, &str); 45] = [
     ("approvals", "id"),
     ("approval_rules", "id"),
     ("ladders", "tenant_id"),
@@ -42,6 +42,8 @@ const TABLES: [(&str, &str); 43] = [
     ("scripts", "id"),
     ("service_controls", "agent_id"),
     ("assignment_states", "agent_id"),
+    ("rollout_shares", "agent_id"),
+    ("assignment_rollouts", "assignment_id"),
     ("assignments", "id"),
     ("package_signatures", "id"),
     ("packages", "id"),

@@ -77,11 +77,12 @@ pub const TABLES: [&str; 33] = [
 ];
 
 /// Tables of a tenant that are not exported, and why.
-pub const NOT_EXPORTED_TABLES: [(&str, &str); 16] = [
+pub const NOT_EXPORTED_TABLES: [(&str, &str); 18] = [
     ("agent_fact_reports", "what hosts report again when they connect"),
     ("agent_facts", "what hosts report again when they connect"),
     ("alert_states", "what checks of alert rules have measured since minutes"),
     ("api_key_secrets", "hashes of secrets"),
+    ("assignment_rollouts", "waves that are under way, which end; the audit log has them"),
     ("assignment_states", "what hosts report again when they connect"),
     ("audit_anchors", "part of the export of the audit log, which can be verified"),
     ("audit_heads", "part of the export of the audit log, which can be verified"),
@@ -90,6 +91,7 @@ pub const NOT_EXPORTED_TABLES: [(&str, &str); 16] = [
     ("idempotency_records", "belong to requests, and are deleted after a day"),
     ("key_notices", "which keys were reported before they expire"),
     ("retired_agent_secrets", "hashes of secrets"),
+    ("rollout_shares", "agents that waves have reached; gone when the rollout ends"),
     ("service_controls", "what people wanted of services on single agents; the audit log has it"),
     ("uploaded_files", "copies of files of people, which are deleted a week after their last use"),
     ("user_sessions", "sign-ins, which are worth nothing outside of this server"),

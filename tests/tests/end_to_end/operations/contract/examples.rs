@@ -494,6 +494,9 @@ async fn assignments(run: &mut Recorder<'_>) {
         entry = \"run.sh\"\n[schedule]\ncron = \"0 3 * * *\"\ntime_zone = \"Europe/Berlin\"\n";
     let archive = tar_zst(&[file("muster.toml", description), file("run.sh", "true\n")]);
     let package = run.fixture.api.upload("/api/packages", archive).await.expect(201);
+    let later = description.replace("1.0.0", "1.1.0");
+    let archive = tar_zst(&[file("muster.toml", &later), file("run.sh", "true\n")]);
+    let later = run.fixture.api.upload("/api/packages", archive).await.expect(201);
     let body = json!({"name": "nightly-report", "package": "package:report@1.0.0",
         "target": {"expression": "all"}});
     let id = run.post("/api/assignments", body).await.id().to_owned();
@@ -501,9 +504,18 @@ async fn assignments(run: &mut Recorder<'_>) {
     run.get("/api/assignments").await;
     run.get(&path).await;
     run.get(&format!("{path}/agents")).await;
-    run.call(Method::PATCH, &path, Some(json!({"target": {"tags": ["web"]}}))).await;
+    // No agent has the tag, so that no wave starts and the rollout stays under way.
+    let rollout = json!({"target": {"tags": ["web"]}, "package": "package:report@1.1.0",
+        "rollout": {"wave_size": "25%", "max_failures": 0, "healthy_for_ms": 60_000}});
+    run.call(Method::PATCH, &path, Some(rollout.clone())).await;
+    run.post(&format!("{path}/rollout/resume"), json!({})).await;
+    run.post(&format!("{path}/rollout/abort"), json!({})).await;
+    run.fixture.api.patch(&format!("/api/assignments/{id}"), rollout).await.expect(200);
+    run.post(&format!("{path}/rollout/finish"), json!({})).await;
     run.call(Method::DELETE, &path, None).await;
-    run.fixture.api.delete(&format!("/api/packages/{}", package.id())).await.expect(204);
+    for package in [package, later] {
+        run.fixture.api.delete(&format!("/api/packages/{}", package.id())).await.expect(204);
+    }
     services(run).await;
 }
 

@@ -1,11 +1,12 @@
 //! Examples.
 
 use super::{NOW, healthy, member, policy, wave};
-use crate::domain::releases::group::plan::{GATE_MS, NextStep, RETURN_MS, plan_group};
+use crate::domain::releases::group::plan::{NextStep, RETURN_MS, plan_group};
 use crate::domain::releases::group::{
     Member, MemberProgress, RolloutPolicy, UpdateState, WaveMember,
 };
 use crate::domain::time::Timestamp;
+use crate::domain::waves::gate::GATE_MS;
 
 const IDLE: NextStep = NextStep::Idle { until: None };
 
