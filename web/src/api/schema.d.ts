@@ -882,8 +882,8 @@ export interface paths {
         options?: never;
         head?: never;
         /**
-         * Change the name, the target, or the version of the package.
-         * @description Change the name, the target, or the version of the package.
+         * Change the name, the target, or the version of the package, which reaches the agents at once or in waves.
+         * @description Change the name, the target, or the version of the package, which reaches the agents at once or in waves.
          *
          *     Needs the scope `schedules:write` and `commands:run`.
          */
@@ -906,6 +906,72 @@ export interface paths {
         get: operations["list_assignment_agents"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/assignments/{id}/rollout/abort": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Abort a rollout: the assignment names the former version again, and all agents get it.
+         * @description Abort a rollout: the assignment names the former version again, and all agents get it.
+         *
+         *     Needs the scope `schedules:write` and `commands:run`.
+         */
+        post: operations["abort_assignment_rollout"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/assignments/{id}/rollout/finish": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * End a rollout: all agents get the version of the assignment at once.
+         * @description End a rollout: all agents get the version of the assignment at once.
+         *
+         *     Needs the scope `schedules:write` and `commands:run`.
+         */
+        post: operations["finish_assignment_rollout"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/assignments/{id}/rollout/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Continue a rollout that has halted.
+         * @description Agents that failed count no more, and the health gate of the last wave is waived. Repeatable.
+         *
+         *     Needs the scope `schedules:write` and `commands:run`.
+         */
+        post: operations["resume_assignment_rollout"];
         delete?: never;
         options?: never;
         head?: never;
@@ -4870,12 +4936,56 @@ export interface components {
              * @example installed
              */
             state: string;
+            /**
+             * @description The version that the agent is to have now; `null` until the first wave that reaches it.
+             * @example 1.2.0
+             */
+            version?: string | null;
+            /**
+             * Format: int32
+             * @description The wave that has reached it, while a version reaches the agents in waves.
+             */
+            wave?: number | null;
         };
         /**
          * Format: uuid
          * @description An assignment of a package.
          */
         AssignmentId: string;
+        /** @description Brings a version to the agents in waves. Agents that no wave has reached keep the former version. */
+        AssignmentRolloutBody: {
+            /** @description How long each agent of a wave must stay connected before the next wave starts, at most a day. Default: 0. */
+            healthy_for_ms?: number | null;
+            /** @description Failed agents that the rollout tolerates: a number, or a percentage. One more halts it. Default: 0. */
+            max_failures?: components["schemas"]["FailureLimit"] | null;
+            /** @description Agents of a wave: a number, or a percentage such as `"10%"`. */
+            wave_size: components["schemas"]["WaveSize"];
+        };
+        /** @description A version that reaches the agents in waves. */
+        AssignmentRolloutView: {
+            /**
+             * @description What agents have until their wave starts; `null` if the assignment is new.
+             * @example package:backup@1.1.0
+             */
+            former_package?: string | null;
+            /** @description Why it halted. */
+            halt_reason?: string | null;
+            /** Format: int64 */
+            healthy_for_ms: number;
+            max_failures: components["schemas"]["FailureLimit"];
+            started_at: components["schemas"]["Timestamp"];
+            /**
+             * @description `running` or `halted`.
+             * @example running
+             */
+            state: string;
+            /**
+             * Format: int32
+             * @description The last wave that was started, counted from 1; 0 before the first.
+             */
+            wave: number;
+            wave_size: components["schemas"]["WaveSize"];
+        };
         /** @description A version of a package that is wanted on the agents of a target. */
         AssignmentView: {
             changed_at: components["schemas"]["Timestamp"];
@@ -4892,6 +5002,7 @@ export interface components {
             package: string;
             package_id: components["schemas"]["PackageId"];
             parameters: components["schemas"]["ScriptParameters"];
+            rollout?: components["schemas"]["AssignmentRolloutView"] | null;
             target: components["schemas"]["TargetSpec"];
         };
         /** @description A signed document about one execution. */
@@ -5467,6 +5578,7 @@ export interface components {
             package: string;
             /** @description Of each run. They can't be secret, because hosts keep them, and never change. */
             parameters?: components["schemas"]["ScriptParameters"];
+            rollout?: components["schemas"]["AssignmentRolloutBody"] | null;
             target: components["schemas"]["TargetSpec"];
         };
         /** @description A new calendar. */
@@ -8416,6 +8528,7 @@ export interface components {
             name?: components["schemas"]["Name"] | null;
             /** @description Another version of the same package. */
             package?: string | null;
+            rollout?: components["schemas"]["AssignmentRolloutBody"] | null;
             target?: components["schemas"]["TargetSpec"] | null;
         };
         /** @description Changes to a calendar. Missing fields keep their values. */
@@ -8779,7 +8892,7 @@ export interface operations {
                      *       "name": "bootstrap",
                      *       "operation": "run:deploy",
                      *       "outcome": "needs_approval",
-                     *       "principal": "01900000-0000-7000-8000-000000000002",
+                     *       "principal": "01900000-0000-7000-8000-000000000001",
                      *       "role": "owner",
                      *       "rules": [
                      *         {
@@ -9177,11 +9290,11 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:3vuTVGSpRlQ8r4KMsfE63OhWwtK8ZnaBng7eca0bxJY",
+                     *           "fingerprint": "SHA256:vjhW7/LDSYHs6Ql4DSWBpa46B6I0CCmHhmKY6uVXlQY",
                      *           "hostname": "vm",
-                     *           "id": "01900000-0000-7000-8000-000000000003",
+                     *           "id": "01900000-0000-7000-8000-000000000005",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000048",
+                     *           "key_id": "01900000-0000-7000-8000-000000000049",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -9190,7 +9303,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v595",
                      *           "policy": "manifest",
-                     *           "public_key": "i90EGgahZmxfvDg3/eWMUG22/RNSbqyApSHfU/LYxL4=",
+                     *           "public_key": "vA4jAttA+qu7+ABKgQ+gjG6ge5d31xq47R8t/j5lJrM=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -9328,11 +9441,11 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:3vuTVGSpRlQ8r4KMsfE63OhWwtK8ZnaBng7eca0bxJY",
+                     *           "fingerprint": "SHA256:vjhW7/LDSYHs6Ql4DSWBpa46B6I0CCmHhmKY6uVXlQY",
                      *           "hostname": "vm",
-                     *           "id": "01900000-0000-7000-8000-000000000003",
+                     *           "id": "01900000-0000-7000-8000-000000000005",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000048",
+                     *           "key_id": "01900000-0000-7000-8000-000000000049",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -9341,7 +9454,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v595",
                      *           "policy": "manifest",
-                     *           "public_key": "i90EGgahZmxfvDg3/eWMUG22/RNSbqyApSHfU/LYxL4=",
+                     *           "public_key": "vA4jAttA+qu7+ABKgQ+gjG6ge5d31xq47R8t/j5lJrM=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -9874,7 +9987,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000048",
+                     *           "id": "01900000-0000-7000-8000-000000000049",
                      *           "max_agents": 1,
                      *           "name": "a key",
                      *           "permissions": [
@@ -9897,7 +10010,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000023",
+                     *           "id": "01900000-0000-7000-8000-000000000025",
                      *           "max_agents": 20,
                      *           "name": "web servers",
                      *           "permissions": [
@@ -10019,7 +10132,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "install_line": "curl --proto '=https' --proto-redir '=https' -fsSL https://muster.example/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 20,
@@ -10142,7 +10255,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "max_agents": 20,
                      *       "name": "web servers",
                      *       "permissions": [
@@ -10317,7 +10430,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "max_agents": 50,
                      *       "name": "web servers",
                      *       "permissions": [
@@ -10460,7 +10573,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000019",
+                     *       "command_id": "01900000-0000-7000-8000-000000000021",
                      *       "data": {
                      *         "message": "hello"
                      *       },
@@ -10617,7 +10730,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000120",
+                     *       "command_id": "01900000-0000-7000-8000-000000000121",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -10766,7 +10879,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "install_line": "curl --proto '=https' --proto-redir '=https' -fsSL https://muster.example/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 50,
@@ -10982,11 +11095,11 @@ export interface operations {
                      *       "commands": [
                      *         {
                      *           "command": "execute",
-                     *           "command_id": "01900000-0000-7000-8000-000000000059",
+                     *           "command_id": "01900000-0000-7000-8000-000000000060",
                      *           "data": {
                      *             "script": "deploy"
                      *           },
-                     *           "request_id": "01900000-0000-7000-8000-000000000121",
+                     *           "request_id": "01900000-0000-7000-8000-000000000122",
                      *           "start_within_ms": 86400000,
                      *           "timestamp": "2026-01-31T12:00:00.000Z",
                      *           "type": "command"
@@ -11125,11 +11238,11 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:3vuTVGSpRlQ8r4KMsfE63OhWwtK8ZnaBng7eca0bxJY",
+                     *       "fingerprint": "SHA256:vjhW7/LDSYHs6Ql4DSWBpa46B6I0CCmHhmKY6uVXlQY",
                      *       "hostname": "vm",
-                     *       "id": "01900000-0000-7000-8000-000000000003",
+                     *       "id": "01900000-0000-7000-8000-000000000005",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000048",
+                     *       "key_id": "01900000-0000-7000-8000-000000000049",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "matched_by": "given_name",
@@ -11139,7 +11252,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "i90EGgahZmxfvDg3/eWMUG22/RNSbqyApSHfU/LYxL4=",
+                     *       "public_key": "vA4jAttA+qu7+ABKgQ+gjG6ge5d31xq47R8t/j5lJrM=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11246,7 +11359,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "command_id": "01900000-0000-7000-8000-000000000059",
+                 *       "command_id": "01900000-0000-7000-8000-000000000060",
                  *       "result": {
                  *         "data": {},
                  *         "success": true
@@ -11424,11 +11537,11 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:3vuTVGSpRlQ8r4KMsfE63OhWwtK8ZnaBng7eca0bxJY",
+                     *       "fingerprint": "SHA256:vjhW7/LDSYHs6Ql4DSWBpa46B6I0CCmHhmKY6uVXlQY",
                      *       "hostname": "vm",
-                     *       "id": "01900000-0000-7000-8000-000000000003",
+                     *       "id": "01900000-0000-7000-8000-000000000005",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000048",
+                     *       "key_id": "01900000-0000-7000-8000-000000000049",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -11437,7 +11550,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "i90EGgahZmxfvDg3/eWMUG22/RNSbqyApSHfU/LYxL4=",
+                     *       "public_key": "vA4jAttA+qu7+ABKgQ+gjG6ge5d31xq47R8t/j5lJrM=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11446,12 +11559,12 @@ export interface operations {
                      *       ],
                      *       "telemetry": {
                      *         "at": "2026-01-31T12:00:00.000Z",
-                     *         "cpu_percent": 68.1,
+                     *         "cpu_percent": 67.4,
                      *         "disk_percent": 0.3,
-                     *         "load_1m": 2.01,
-                     *         "memory_percent": 7.2,
+                     *         "load_1m": 1.66,
+                     *         "memory_percent": 3.9,
                      *         "running_executions": 0,
-                     *         "uptime_seconds": 39393
+                     *         "uptime_seconds": 41634
                      *       },
                      *       "transport": "websocket",
                      *       "update": null,
@@ -11646,11 +11759,11 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:3vuTVGSpRlQ8r4KMsfE63OhWwtK8ZnaBng7eca0bxJY",
+                     *       "fingerprint": "SHA256:vjhW7/LDSYHs6Ql4DSWBpa46B6I0CCmHhmKY6uVXlQY",
                      *       "hostname": "vm",
-                     *       "id": "01900000-0000-7000-8000-000000000003",
+                     *       "id": "01900000-0000-7000-8000-000000000005",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000048",
+                     *       "key_id": "01900000-0000-7000-8000-000000000049",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -11659,7 +11772,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "i90EGgahZmxfvDg3/eWMUG22/RNSbqyApSHfU/LYxL4=",
+                     *       "public_key": "vA4jAttA+qu7+ABKgQ+gjG6ge5d31xq47R8t/j5lJrM=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11807,9 +11920,9 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "fingerprint": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
                      *       "hostname": "fake",
-                     *       "id": "01900000-0000-7000-8000-000000000007",
+                     *       "id": "01900000-0000-7000-8000-000000000009",
                      *       "ip": "127.0.0.1",
-                     *       "key_id": "01900000-0000-7000-8000-000000000008",
+                     *       "key_id": "01900000-0000-7000-8000-000000000010",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -11964,7 +12077,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000018",
+                     *       "command_id": "01900000-0000-7000-8000-000000000020",
                      *       "data": {
                      *         "message": "hello"
                      *       },
@@ -12121,13 +12234,13 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000056",
+                     *           "id": "01900000-0000-7000-8000-000000000057",
                      *           "kind": "online"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000057",
+                     *           "id": "01900000-0000-7000-8000-000000000058",
                      *           "kind": "enrolled"
                      *         }
                      *       ],
@@ -12324,12 +12437,12 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "cpu_percent": 68.1,
+                     *           "cpu_percent": 67.4,
                      *           "disk_percent": 0.3,
-                     *           "load_1m": 2.01,
-                     *           "memory_percent": 7.2,
+                     *           "load_1m": 1.66,
+                     *           "memory_percent": 3.9,
                      *           "running_executions": 0,
-                     *           "uptime_seconds": 39393
+                     *           "uptime_seconds": 41634
                      *         }
                      *       ]
                      *     }
@@ -12437,7 +12550,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000119",
+                     *       "command_id": "01900000-0000-7000-8000-000000000120",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -12769,9 +12882,9 @@ export interface operations {
                      *           "clear_for_ms": 0,
                      *           "clear_threshold": 85,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "for_ms": 600000,
-                     *           "id": "01900000-0000-7000-8000-000000000024",
+                     *           "id": "01900000-0000-7000-8000-000000000026",
                      *           "is_enabled": true,
                      *           "metric": "disk_percent",
                      *           "name": "disk",
@@ -12890,9 +13003,9 @@ export interface operations {
                      *       "clear_for_ms": 0,
                      *       "clear_threshold": 85,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -13020,9 +13133,9 @@ export interface operations {
                      *       "clear_for_ms": 0,
                      *       "clear_threshold": 85,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -13195,9 +13308,9 @@ export interface operations {
                      *       "clear_for_ms": 60000,
                      *       "clear_threshold": 85,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -13338,9 +13451,9 @@ export interface operations {
                      *       "clear_for_ms": 60000,
                      *       "clear_threshold": 85,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -13479,7 +13592,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "cea4e0aade6937327ea2c85d2155f544535c8f7d11f71c617c619095f3ee1cb1",
+                     *           "agents_sha256": "8db7ca780cb74fc6518922df928f7c1fb04b32660a9fe1f89a7deaef86f9ebaa",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -13496,18 +13609,18 @@ export interface operations {
                      *               "sha256": null
                      *             }
                      *           ],
-                     *           "id": "01900000-0000-7000-8000-000000000012",
-                     *           "job_id": "01900000-0000-7000-8000-000000000013",
+                     *           "id": "01900000-0000-7000-8000-000000000014",
+                     *           "job_id": "01900000-0000-7000-8000-000000000015",
                      *           "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *           "reason": null,
-                     *           "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *           "requested_by": "01900000-0000-7000-8000-000000000001",
                      *           "requested_by_name": "bootstrap",
                      *           "requested_from": "127.0.0.1",
                      *           "rules": [
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "f23f9e9c1e6aab8d0b18d9f73a3dd1b86485b40a5e53944fbfbccf7263f7f69b",
+                     *           "script_sha256": "c12413c0db3b5ad35c7495b0f9620af5fa467f67e59a9d05a548245fb4d32e39",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -13600,9 +13713,9 @@ export interface operations {
                      *         {
                      *           "ad_hoc": false,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "fan_out_above": 10,
-                     *           "id": "01900000-0000-7000-8000-000000000026",
+                     *           "id": "01900000-0000-7000-8000-000000000028",
                      *           "life_cycle": false,
                      *           "name": "production",
                      *           "scripts": [
@@ -13695,9 +13808,9 @@ export interface operations {
                      * @example {
                      *       "ad_hoc": false,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "fan_out_above": 10,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "life_cycle": false,
                      *       "name": "production",
                      *       "scripts": [
@@ -13893,18 +14006,18 @@ export interface operations {
                      * @example {
                      *       "agent_count": 1,
                      *       "agent_ids": [
-                     *         "01900000-0000-7000-8000-000000000009"
+                     *         "01900000-0000-7000-8000-000000000011"
                      *       ],
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "cea4e0aade6937327ea2c85d2155f544535c8f7d11f71c617c619095f3ee1cb1",
+                     *       "agents_sha256": "8db7ca780cb74fc6518922df928f7c1fb04b32660a9fe1f89a7deaef86f9ebaa",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000009",
-                     *           "command_id": "01900000-0000-7000-8000-000000000010"
+                     *           "agent_id": "01900000-0000-7000-8000-000000000011",
+                     *           "command_id": "01900000-0000-7000-8000-000000000012"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -13921,18 +14034,18 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000012",
-                     *       "job_id": "01900000-0000-7000-8000-000000000013",
+                     *       "id": "01900000-0000-7000-8000-000000000014",
+                     *       "job_id": "01900000-0000-7000-8000-000000000015",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": null,
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "rules": [
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "f23f9e9c1e6aab8d0b18d9f73a3dd1b86485b40a5e53944fbfbccf7263f7f69b",
+                     *       "script_sha256": "c12413c0db3b5ad35c7495b0f9620af5fa467f67e59a9d05a548245fb4d32e39",
                      *       "state": "pending"
                      *     }
                      */
@@ -14023,18 +14136,18 @@ export interface operations {
                      * @example {
                      *       "agent_count": 1,
                      *       "agent_ids": [
-                     *         "01900000-0000-7000-8000-000000000009"
+                     *         "01900000-0000-7000-8000-000000000011"
                      *       ],
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "cea4e0aade6937327ea2c85d2155f544535c8f7d11f71c617c619095f3ee1cb1",
+                     *       "agents_sha256": "8db7ca780cb74fc6518922df928f7c1fb04b32660a9fe1f89a7deaef86f9ebaa",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000009",
-                     *           "command_id": "01900000-0000-7000-8000-000000000010"
+                     *           "agent_id": "01900000-0000-7000-8000-000000000011",
+                     *           "command_id": "01900000-0000-7000-8000-000000000012"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -14042,7 +14155,7 @@ export interface operations {
                      *         "script": "deploy"
                      *       },
                      *       "decided_at": "2026-01-31T12:00:00.000Z",
-                     *       "decided_by": "01900000-0000-7000-8000-000000000011",
+                     *       "decided_by": "01900000-0000-7000-8000-000000000013",
                      *       "decided_by_name": "grace",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "files": [
@@ -14051,18 +14164,18 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000012",
-                     *       "job_id": "01900000-0000-7000-8000-000000000013",
+                     *       "id": "01900000-0000-7000-8000-000000000014",
+                     *       "job_id": "01900000-0000-7000-8000-000000000015",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "rules": [
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "f23f9e9c1e6aab8d0b18d9f73a3dd1b86485b40a5e53944fbfbccf7263f7f69b",
+                     *       "script_sha256": "c12413c0db3b5ad35c7495b0f9620af5fa467f67e59a9d05a548245fb4d32e39",
                      *       "state": "approved"
                      *     }
                      */
@@ -14198,18 +14311,18 @@ export interface operations {
                      * @example {
                      *       "agent_count": 1,
                      *       "agent_ids": [
-                     *         "01900000-0000-7000-8000-000000000009"
+                     *         "01900000-0000-7000-8000-000000000011"
                      *       ],
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "cea4e0aade6937327ea2c85d2155f544535c8f7d11f71c617c619095f3ee1cb1",
+                     *       "agents_sha256": "8db7ca780cb74fc6518922df928f7c1fb04b32660a9fe1f89a7deaef86f9ebaa",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000009",
-                     *           "command_id": "01900000-0000-7000-8000-000000000123"
+                     *           "agent_id": "01900000-0000-7000-8000-000000000011",
+                     *           "command_id": "01900000-0000-7000-8000-000000000124"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -14217,7 +14330,7 @@ export interface operations {
                      *         "script": "deploy"
                      *       },
                      *       "decided_at": "2026-01-31T12:00:00.000Z",
-                     *       "decided_by": "01900000-0000-7000-8000-000000000011",
+                     *       "decided_by": "01900000-0000-7000-8000-000000000013",
                      *       "decided_by_name": "grace",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "files": [
@@ -14226,18 +14339,18 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000124",
-                     *       "job_id": "01900000-0000-7000-8000-000000000125",
+                     *       "id": "01900000-0000-7000-8000-000000000125",
+                     *       "job_id": "01900000-0000-7000-8000-000000000126",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "rules": [
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "f23f9e9c1e6aab8d0b18d9f73a3dd1b86485b40a5e53944fbfbccf7263f7f69b",
+                     *       "script_sha256": "c12413c0db3b5ad35c7495b0f9620af5fa467f67e59a9d05a548245fb4d32e39",
                      *       "state": "refused"
                      *     }
                      */
@@ -14368,13 +14481,14 @@ export interface operations {
                      *         {
                      *           "changed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000002",
-                     *           "id": "01900000-0000-7000-8000-000000000027",
+                     *           "created_by": "01900000-0000-7000-8000-000000000001",
+                     *           "id": "01900000-0000-7000-8000-000000000002",
                      *           "kind": "task",
                      *           "name": "nightly-report",
                      *           "package": "package:report@1.0.0",
-                     *           "package_id": "01900000-0000-7000-8000-000000000028",
+                     *           "package_id": "01900000-0000-7000-8000-000000000003",
                      *           "parameters": {},
+                     *           "rollout": null,
                      *           "target": {
                      *             "expression": "all"
                      *           }
@@ -14482,13 +14596,14 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
+                     *       "id": "01900000-0000-7000-8000-000000000002",
                      *       "kind": "task",
                      *       "name": "nightly-report",
                      *       "package": "package:report@1.0.0",
-                     *       "package_id": "01900000-0000-7000-8000-000000000028",
+                     *       "package_id": "01900000-0000-7000-8000-000000000003",
                      *       "parameters": {},
+                     *       "rollout": null,
                      *       "target": {
                      *         "expression": "all"
                      *       }
@@ -14608,13 +14723,14 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
+                     *       "id": "01900000-0000-7000-8000-000000000002",
                      *       "kind": "task",
                      *       "name": "nightly-report",
                      *       "package": "package:report@1.0.0",
-                     *       "package_id": "01900000-0000-7000-8000-000000000028",
+                     *       "package_id": "01900000-0000-7000-8000-000000000003",
                      *       "parameters": {},
+                     *       "rollout": null,
                      *       "target": {
                      *         "expression": "all"
                      *       }
@@ -14762,6 +14878,12 @@ export interface operations {
             content: {
                 /**
                  * @example {
+                 *       "package": "package:report@1.1.0",
+                 *       "rollout": {
+                 *         "healthy_for_ms": 60000,
+                 *         "max_failures": 0,
+                 *         "wave_size": "25%"
+                 *       },
                  *       "target": {
                  *         "tags": [
                  *           "web"
@@ -14783,13 +14905,23 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
+                     *       "id": "01900000-0000-7000-8000-000000000002",
                      *       "kind": "task",
                      *       "name": "nightly-report",
-                     *       "package": "package:report@1.0.0",
-                     *       "package_id": "01900000-0000-7000-8000-000000000028",
+                     *       "package": "package:report@1.1.0",
+                     *       "package_id": "01900000-0000-7000-8000-000000000128",
                      *       "parameters": {},
+                     *       "rollout": {
+                     *         "former_package": "package:report@1.0.0",
+                     *         "halt_reason": null,
+                     *         "healthy_for_ms": 60000,
+                     *         "max_failures": 0,
+                     *         "started_at": "2026-01-31T12:00:00.000Z",
+                     *         "state": "running",
+                     *         "wave": 0,
+                     *         "wave_size": "25%"
+                     *       },
                      *       "target": {
                      *         "tags": [
                      *           "web"
@@ -14925,7 +15057,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *           "agent_id": "01900000-0000-7000-8000-000000000005",
                      *           "agent_name": "web-1",
                      *           "error": null,
                      *           "error_code": null,
@@ -14933,7 +15065,9 @@ export interface operations {
                      *           "reported_at": null,
                      *           "service": null,
                      *           "skipped_count": 0,
-                     *           "state": "wanted"
+                     *           "state": "wanted",
+                     *           "version": "1.0.0",
+                     *           "wave": null
                      *         }
                      *       ],
                      *       "next_cursor": null
@@ -14973,6 +15107,420 @@ export interface operations {
             };
             /** @description There is no such resource in this tenant. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    abort_assignment_rollout: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The assignment, which names the former version. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
+                     *       "id": "01900000-0000-7000-8000-000000000002",
+                     *       "kind": "task",
+                     *       "name": "nightly-report",
+                     *       "package": "package:report@1.0.0",
+                     *       "package_id": "01900000-0000-7000-8000-000000000003",
+                     *       "parameters": {},
+                     *       "rollout": null,
+                     *       "target": {
+                     *         "tags": [
+                     *           "web"
+                     *         ]
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AssignmentView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    finish_assignment_rollout: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The assignment, without a rollout. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AssignmentView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "assignment_changed",
+                     *       "detail": "the rollout went on at the same time; read the assignment and try again",
+                     *       "request_id": "01900000-0000-7000-8000-000000000044",
+                     *       "status": 409,
+                     *       "title": "Conflict",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resume_assignment_rollout: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The assignment, whose rollout continues. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
+                     *       "id": "01900000-0000-7000-8000-000000000002",
+                     *       "kind": "task",
+                     *       "name": "nightly-report",
+                     *       "package": "package:report@1.1.0",
+                     *       "package_id": "01900000-0000-7000-8000-000000000128",
+                     *       "parameters": {},
+                     *       "rollout": {
+                     *         "former_package": "package:report@1.0.0",
+                     *         "halt_reason": null,
+                     *         "healthy_for_ms": 60000,
+                     *         "max_failures": 0,
+                     *         "started_at": "2026-01-31T12:00:00.000Z",
+                     *         "state": "running",
+                     *         "wave": 0,
+                     *         "wave_size": "25%"
+                     *       },
+                     *       "target": {
+                     *         "tags": [
+                     *           "web"
+                     *         ]
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AssignmentView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -15057,42 +15605,42 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "action": "agent.delete",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000043",
-                     *           "link": 108,
+                     *           "link": 112,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000003",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000005",
                      *           "subject_kind": "agent",
                      *           "subject_name": "web-1"
                      *         },
                      *         {
                      *           "action": "command.submit",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "agent_id": "01900000-0000-7000-8000-000000000009",
+                     *             "agent_id": "01900000-0000-7000-8000-000000000011",
                      *             "approval_id": null,
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000058",
-                     *           "link": 107,
+                     *           "id": "01900000-0000-7000-8000-000000000059",
+                     *           "link": 111,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000059",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000060",
                      *           "subject_kind": "command",
                      *           "subject_name": "deploy"
                      *         },
                      *         {
                      *           "action": "agent_key.create",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15112,43 +15660,43 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000060",
-                     *           "link": 106,
+                     *           "id": "01900000-0000-7000-8000-000000000061",
+                     *           "link": 110,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000061",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000062",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
                      *         {
                      *           "action": "release.change_key",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "943fa198a1b05e6f6ac068b21afbc893a6adca71aaa9c6bd70464d69dbb2b24f",
-                     *             "old": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12"
+                     *             "new": "305929cc32cafe240f51e59c6ef88a45bf12cf707539ae15b7403b5b7e5c7171",
+                     *             "old": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000062",
-                     *           "link": 105,
+                     *           "id": "01900000-0000-7000-8000-000000000063",
+                     *           "link": 109,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000063",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000064",
                      *           "subject_kind": "release_key_change",
                      *           "subject_name": null
                      *         },
                      *         {
                      *           "action": "release.withdraw",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000064",
-                     *           "link": 104,
+                     *           "id": "01900000-0000-7000-8000-000000000065",
+                     *           "link": 108,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000041",
@@ -15157,7 +15705,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "agent_key.create",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15173,23 +15721,23 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000065",
-                     *           "link": 103,
+                     *           "id": "01900000-0000-7000-8000-000000000066",
+                     *           "link": 107,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000066",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000067",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
                      *         {
                      *           "action": "group.delete",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000067",
-                     *           "link": 102,
+                     *           "id": "01900000-0000-7000-8000-000000000068",
+                     *           "link": 106,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -15198,7 +15746,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "group.resume",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15207,8 +15755,8 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000068",
-                     *           "link": 101,
+                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "link": 105,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -15217,7 +15765,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "group.pause",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15226,8 +15774,8 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "paused"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000069",
-                     *           "link": 100,
+                     *           "id": "01900000-0000-7000-8000-000000000070",
+                     *           "link": 104,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -15236,26 +15784,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "group.update",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "desired_version": "0.2.0",
-                     *             "name": "web",
-                     *             "state": "active"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000070",
-                     *           "link": 99,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
-                     *           "subject_kind": "group",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "group.create",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15265,7 +15794,26 @@ export interface operations {
                      *             "state": "active"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000071",
-                     *           "link": 98,
+                     *           "link": 103,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_kind": "group",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "group.create",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "desired_version": "0.2.0",
+                     *             "name": "web",
+                     *             "state": "active"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000072",
+                     *           "link": 102,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -15274,16 +15822,16 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "release.publish",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12",
+                     *             "key": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000072",
-                     *           "link": 97,
+                     *           "id": "01900000-0000-7000-8000-000000000073",
+                     *           "link": 101,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000041",
@@ -15292,7 +15840,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "release.upload",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15302,8 +15850,8 @@ export interface operations {
                      *             "sha256": "0aed29fe749c58bb738209865905ba70731a94d7a892aa48084969742471667b",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000073",
-                     *           "link": 96,
+                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "link": 100,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000041",
@@ -15312,7 +15860,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "release.upload",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15322,8 +15870,8 @@ export interface operations {
                      *             "sha256": "d5d1f89ea6f5de2a5886b8e7b131207f13747f0c354c4e0b83b5c4771a757115",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000074",
-                     *           "link": 95,
+                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "link": 99,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000041",
@@ -15332,16 +15880,16 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "release.draft",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12",
+                     *             "key": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000075",
-                     *           "link": 94,
+                     *           "id": "01900000-0000-7000-8000-000000000076",
+                     *           "link": 98,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000041",
@@ -15350,22 +15898,22 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "agent.delete",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000042",
-                     *           "link": 93,
+                     *           "link": 97,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000007",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000009",
                      *           "subject_kind": "agent",
                      *           "subject_name": "fake"
                      *         },
                      *         {
                      *           "action": "agent.adopt",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15374,17 +15922,17 @@ export interface operations {
                      *             "from": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
                      *             "replaced_agent": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000076",
-                     *           "link": 92,
+                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "link": 96,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000007",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000009",
                      *           "subject_kind": "agent",
                      *           "subject_name": "fake"
                      *         },
                      *         {
                      *           "action": "agent_key.create",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15400,123 +15948,123 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000077",
-                     *           "link": 91,
+                     *           "id": "01900000-0000-7000-8000-000000000078",
+                     *           "link": 95,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000008",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000010",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
                      *         {
                      *           "action": "command.cancel",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000078",
-                     *           "link": 90,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000015",
-                     *           "subject_kind": "command",
-                     *           "subject_name": "deploy"
-                     *         },
-                     *         {
-                     *           "action": "command.submit",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "agent_id": "01900000-0000-7000-8000-000000000003",
-                     *             "approval_id": null,
-                     *             "command": "execute",
-                     *             "script": "deploy"
-                     *           },
                      *           "id": "01900000-0000-7000-8000-000000000079",
-                     *           "link": 89,
+                     *           "link": 94,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000015",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000017",
                      *           "subject_kind": "command",
                      *           "subject_name": "deploy"
                      *         },
                      *         {
                      *           "action": "command.submit",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *             "agent_id": "01900000-0000-7000-8000-000000000005",
                      *             "approval_id": null,
                      *             "command": "execute",
-                     *             "retry_of": "01900000-0000-7000-8000-000000000014",
                      *             "script": "deploy"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000080",
-                     *           "link": 88,
+                     *           "link": 93,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000081",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000017",
+                     *           "subject_kind": "command",
+                     *           "subject_name": "deploy"
+                     *         },
+                     *         {
+                     *           "action": "command.submit",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "agent_id": "01900000-0000-7000-8000-000000000005",
+                     *             "approval_id": null,
+                     *             "command": "execute",
+                     *             "retry_of": "01900000-0000-7000-8000-000000000016",
+                     *             "script": "deploy"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000081",
+                     *           "link": 92,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000082",
                      *           "subject_kind": "command",
                      *           "subject_name": "deploy"
                      *         },
                      *         {
                      *           "action": "command.cancel",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000082",
-                     *           "link": 87,
+                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "link": 91,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000014",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000016",
                      *           "subject_kind": "command",
                      *           "subject_name": "deploy"
                      *         },
                      *         {
                      *           "action": "command.submit",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *             "agent_id": "01900000-0000-7000-8000-000000000005",
                      *             "approval_id": null,
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000083",
-                     *           "link": 86,
+                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "link": 90,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000014",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000016",
                      *           "subject_kind": "command",
                      *           "subject_name": "deploy"
                      *         },
                      *         {
                      *           "action": "job.cancel",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000084",
-                     *           "link": 85,
+                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "link": 89,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000017",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000019",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
                      *         {
                      *           "action": "job.submit",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15526,62 +16074,62 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000085",
-                     *           "link": 84,
+                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "link": 88,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000017",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000019",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
                      *         {
                      *           "action": "job.abort",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000086",
-                     *           "link": 83,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000001",
-                     *           "subject_kind": "job",
-                     *           "subject_name": "deploy"
-                     *         },
-                     *         {
-                     *           "action": "job.resume",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000087",
-                     *           "link": 82,
+                     *           "link": 87,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000001",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000004",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
                      *         {
-                     *           "action": "job.pause",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "action": "job.resume",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000088",
-                     *           "link": 81,
+                     *           "link": 86,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000001",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000004",
+                     *           "subject_kind": "job",
+                     *           "subject_name": "deploy"
+                     *         },
+                     *         {
+                     *           "action": "job.pause",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {},
+                     *           "id": "01900000-0000-7000-8000-000000000089",
+                     *           "link": 85,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000004",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
                      *         {
                      *           "action": "job.submit",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15591,17 +16139,17 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000089",
-                     *           "link": 80,
+                     *           "id": "01900000-0000-7000-8000-000000000090",
+                     *           "link": 84,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000001",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000004",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
                      *         {
                      *           "action": "agent_key.create",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15617,17 +16165,17 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000090",
-                     *           "link": 79,
+                     *           "id": "01900000-0000-7000-8000-000000000091",
+                     *           "link": 83,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000091",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000092",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
                      *         {
                      *           "action": "job.submit",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15637,23 +16185,23 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000044",
-                     *           "link": 78,
+                     *           "id": "01900000-0000-7000-8000-000000000045",
+                     *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000045",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000046",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
                      *         {
                      *           "action": "integration.delete",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000092",
-                     *           "link": 77,
+                     *           "id": "01900000-0000-7000-8000-000000000093",
+                     *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000034",
@@ -15662,15 +16210,15 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "integration.test",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
                      *             "host": "hooks.invalid"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000093",
-                     *           "link": 76,
+                     *           "id": "01900000-0000-7000-8000-000000000094",
+                     *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000034",
@@ -15679,32 +16227,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "integration.update",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "event_types": [
-                     *               "agent.online",
-                     *               "agent.offline",
-                     *               "job.failed"
-                     *             ],
-                     *             "host": "hooks.invalid",
-                     *             "is_enabled": true,
-                     *             "kind": "slack",
-                     *             "name": "operations"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000094",
-                     *           "link": 75,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
-                     *           "subject_kind": "integration",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "integration.create",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15720,7 +16243,32 @@ export interface operations {
                      *             "name": "operations"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000095",
-                     *           "link": 74,
+                     *           "link": 79,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
+                     *           "subject_kind": "integration",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "integration.create",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "event_types": [
+                     *               "agent.online",
+                     *               "agent.offline",
+                     *               "job.failed"
+                     *             ],
+                     *             "host": "hooks.invalid",
+                     *             "is_enabled": true,
+                     *             "kind": "slack",
+                     *             "name": "operations"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000096",
+                     *           "link": 78,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000034",
@@ -15729,39 +16277,39 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "integration.delete",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000096",
-                     *           "link": 73,
+                     *           "id": "01900000-0000-7000-8000-000000000097",
+                     *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000097",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000098",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
                      *         {
                      *           "action": "integration.resend",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000098"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000099"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000099",
-                     *           "link": 72,
+                     *           "id": "01900000-0000-7000-8000-000000000100",
+                     *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000097",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000098",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
                      *         {
                      *           "action": "job.submit",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15771,17 +16319,17 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000100",
-                     *           "link": 71,
+                     *           "id": "01900000-0000-7000-8000-000000000101",
+                     *           "link": 75,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000101",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000102",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
                      *         {
                      *           "action": "integration.create",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15794,23 +16342,23 @@ export interface operations {
                      *             "kind": "webhook",
                      *             "name": "receiver"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000102",
-                     *           "link": 70,
+                     *           "id": "01900000-0000-7000-8000-000000000103",
+                     *           "link": 74,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000097",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000098",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
                      *         {
                      *           "action": "hook.delete",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000103",
-                     *           "link": 69,
+                     *           "id": "01900000-0000-7000-8000-000000000104",
+                     *           "link": 73,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -15819,7 +16367,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "hook.rotate",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15827,10 +16375,10 @@ export interface operations {
                      *             "authentication": "bearer",
                      *             "enabled": true,
                      *             "name": "releases",
-                     *             "owner_id": "01900000-0000-7000-8000-000000000002"
+                     *             "owner_id": "01900000-0000-7000-8000-000000000001"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000104",
-                     *           "link": 68,
+                     *           "id": "01900000-0000-7000-8000-000000000105",
+                     *           "link": 72,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -15847,8 +16395,8 @@ export interface operations {
                      *             "delivery_id": "01900000-0000-7000-8000-000000000039",
                      *             "job_id": "01900000-0000-7000-8000-000000000040"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000105",
-                     *           "link": 67,
+                     *           "id": "01900000-0000-7000-8000-000000000106",
+                     *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -15857,7 +16405,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "job.submit",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15867,8 +16415,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000106",
-                     *           "link": 66,
+                     *           "id": "01900000-0000-7000-8000-000000000107",
+                     *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000040",
@@ -15877,7 +16425,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "hook.update",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15885,10 +16433,10 @@ export interface operations {
                      *             "authentication": "bearer",
                      *             "enabled": true,
                      *             "name": "releases",
-                     *             "owner_id": "01900000-0000-7000-8000-000000000002"
+                     *             "owner_id": "01900000-0000-7000-8000-000000000001"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000107",
-                     *           "link": 65,
+                     *           "id": "01900000-0000-7000-8000-000000000108",
+                     *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -15897,7 +16445,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "hook.create",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15905,10 +16453,10 @@ export interface operations {
                      *             "authentication": "bearer",
                      *             "enabled": true,
                      *             "name": "deploys",
-                     *             "owner_id": "01900000-0000-7000-8000-000000000002"
+                     *             "owner_id": "01900000-0000-7000-8000-000000000001"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000108",
-                     *           "link": 64,
+                     *           "id": "01900000-0000-7000-8000-000000000109",
+                     *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -15917,7 +16465,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "script.delete",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15925,8 +16473,8 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000109",
-                     *           "link": 63,
+                     *           "id": "01900000-0000-7000-8000-000000000110",
+                     *           "link": 67,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000037",
@@ -15935,7 +16483,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "action": "package.delete",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15944,50 +16492,32 @@ export interface operations {
                      *             "sha256": "96799316190d2f7cd4ebbc24f6735d8c34dc8920847678bb109cdee0a4561a85",
                      *             "version": "1.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000110",
-                     *           "link": 62,
+                     *           "id": "01900000-0000-7000-8000-000000000111",
+                     *           "link": 66,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000111",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000112",
                      *           "subject_kind": "package",
                      *           "subject_name": null
                      *         },
                      *         {
                      *           "action": "assignment.delete",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000112",
-                     *           "link": 61,
+                     *           "id": "01900000-0000-7000-8000-000000000113",
+                     *           "link": 65,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000113",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000114",
                      *           "subject_kind": "assignment",
                      *           "subject_name": "proxy"
                      *         },
                      *         {
                      *           "action": "service.restart",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "agent_count": 1,
-                     *             "name": "proxy"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000114",
-                     *           "link": 60,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000113",
-                     *           "subject_kind": "assignment",
-                     *           "subject_name": "proxy"
-                     *         },
-                     *         {
-                     *           "action": "service.start",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
@@ -15996,15 +16526,33 @@ export interface operations {
                      *             "name": "proxy"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000115",
-                     *           "link": 59,
+                     *           "link": 64,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000113",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000114",
+                     *           "subject_kind": "assignment",
+                     *           "subject_name": "proxy"
+                     *         },
+                     *         {
+                     *           "action": "service.start",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "agent_count": 1,
+                     *             "name": "proxy"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000116",
+                     *           "link": 63,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000114",
                      *           "subject_kind": "assignment",
                      *           "subject_name": "proxy"
                      *         }
                      *       ],
-                     *       "next_cursor": "59.01a21191-1acd-7125-aa00-f3a75eb688b9"
+                     *       "next_cursor": "63.01a211b3-4ebd-726c-bed6-4791f64bbd0d"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -16113,10 +16661,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"mQIBKsNTYw0sCNWerACq+7VwlaywGa4/vnLtu1vqlXI=","is_complete":false}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":93,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000007","subject_name":"fake","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000043","link":108,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"108.01a21191-3419-75db-93ab-ae513440a901"}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000007","after":0,"public_key":"w8DUrkQi8pY6YRstG5ehtk23QItmGdH1pQR4hnPddgA=","is_complete":false}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":97,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000009","subject_name":"fake","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000043","link":112,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000005","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"end","position":"112.01a211b3-680e-703e-9169-8f5c643740eb"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -16197,11 +16745,11 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "da89707989716ae832dc0a2e1beea66365fa6910d6e675771264dd337be0792c",
-                     *       "number": 108,
-                     *       "public_key": "mQIBKsNTYw0sCNWerACq+7VwlaywGa4/vnLtu1vqlXI=",
-                     *       "signature": "YAkSgXHcJN1ji6XQu1RVVNw1KpLW2ye1X29/4m2QhOY4C8eLb2EoWxtCmKG3sxcIaYeZ9cDAdZPzsqq8FrhSCw==",
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000005"
+                     *       "hash": "2af067ea46718a02616734783bcdcceb52993363568e10cf36b50c67f56386ba",
+                     *       "number": 112,
+                     *       "public_key": "w8DUrkQi8pY6YRstG5ehtk23QItmGdH1pQR4hnPddgA=",
+                     *       "signature": "vQ58qm0CtwWC4X8Ou4qlDYhbNW0wXTmBKIN117TS3AtUg5z0n879x1Om1zQ3tqSkIYc3rOMOybOxAoRkcRBVBQ==",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000007"
                      *     }
                      */
                     "application/json": components["schemas"]["AuditHeadView"];
@@ -16385,19 +16933,19 @@ export interface operations {
                     /**
                      * @example {
                      *       "after": 0,
-                     *       "entry_count": 108,
+                     *       "entry_count": 112,
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "da89707989716ae832dc0a2e1beea66365fa6910d6e675771264dd337be0792c",
-                     *         "number": 108,
-                     *         "public_key": "mQIBKsNTYw0sCNWerACq+7VwlaywGa4/vnLtu1vqlXI=",
-                     *         "signature": "YAkSgXHcJN1ji6XQu1RVVNw1KpLW2ye1X29/4m2QhOY4C8eLb2EoWxtCmKG3sxcIaYeZ9cDAdZPzsqq8FrhSCw==",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000005"
+                     *         "hash": "2af067ea46718a02616734783bcdcceb52993363568e10cf36b50c67f56386ba",
+                     *         "number": 112,
+                     *         "public_key": "w8DUrkQi8pY6YRstG5ehtk23QItmGdH1pQR4hnPddgA=",
+                     *         "signature": "vQ58qm0CtwWC4X8Ou4qlDYhbNW0wXTmBKIN117TS3AtUg5z0n879x1Om1zQ3tqSkIYc3rOMOybOxAoRkcRBVBQ==",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000007"
                      *       },
                      *       "is_intact": true,
-                     *       "last_link": 108,
-                     *       "link_count": 108,
+                     *       "last_link": 112,
+                     *       "link_count": 112,
                      *       "next_after": null
                      *     }
                      */
@@ -17081,12 +17629,12 @@ export interface operations {
                      *         "id": "01900000-0000-7000-8000-000000000035",
                      *         "name": "Ada",
                      *         "role": "owner",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000005",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000007",
                      *         "tenant_name": "Example Ltd"
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000122"
+                     *       "session_id": "01900000-0000-7000-8000-000000000123"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -17214,12 +17762,12 @@ export interface operations {
                      *         "id": "01900000-0000-7000-8000-000000000035",
                      *         "name": "Ada",
                      *         "role": "owner",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000005",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000007",
                      *         "tenant_name": "Example Ltd"
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000052"
+                     *       "session_id": "01900000-0000-7000-8000-000000000053"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -17325,8 +17873,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_AZ8EdPQoX-k97Q6Uue_hi88kJJGTD9FQHAARBkA5h7If01Vk5fMrhRYeZ9iPI0ifrstb0mHF28dcEaSFnnBccibcC53ajF1Ho_xL3jS8avhBnhBeq7JSZOUcG_zRbWdiHQKPnmffBcicYCohQpwAF45oZcMkJoCNCK_SQvmRW2aCIhUgYiGpv5F-vptBr6Eiq4M-qWSqPXvJc1vJw8Zt42dVyJ3brvONJ5eRbjGQy46fIMlmByzfsHQxi6OIy-RBo2TaUqmvDdHKJD5DtnX0qB5OLgnhQ6fx83KD47Q0aW2mzJwaSFsXcq5Zrnr93xW0Uvd6_0pSbZ0uwiz6U_iXK1pzIXGIgkGb7nv416cy-0lbHoozRzvdgwCPnY72DQxwme0Qfe4-TO7wC7ey8fw9b5wlPxfhfJDO8gWpyZgEdduYm18_3ghixjX-e12PREPmbaAXJ16HASxztSzDW-4_xA",
-                 *       "code": "236409"
+                 *       "challenge": "mst_challenge_AUzJ7RjppDb19uS8dDNt4b5Qd3XgJ9ww_bbTTohbZfi1ZUcap0EwVVgZxzFc3OVE5x_YPFpOw9lNccERVIZJ3Tj_sKI7anAgQPiM-FWwnCt1y6-2_UHYBdxySnTCwDSw-zCggb_GOGhVnMdDoVnYrIBvJrSZN6tx8QcZV12qA9FiTN9esqXIIDl0MsJrRr5a3zfN_1KbnOWiazKdWKasdWiTJRFvmTndrT_oK4Q-Q35jprOYGbJEkK5YNU4z2g4JdIlpx4J6GXDxo5FUB0h0ZGblMt9_Qn2IFTUimJJ0AOFiBMF7kOb7CPBQBTcHFUrKSOmsMfyKcyKJnbNir6qlhgZsqZmBg4JjcPusqzUm_YJmjnQHNclXoXtm5_kdi-t7YEYvKW6cFiMcz1ZoHeBqZcuUnKQq5g_9hf5rF6ll1yR45JIl_attoaXBvqS6WbqX8_9KEmyaTBLAyBSmtUttfkmEYBAv5O3ZLM28BA",
+                 *       "code": "513245"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -17346,15 +17894,15 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "joan@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000020",
+                     *         "id": "01900000-0000-7000-8000-000000000022",
                      *         "name": "Joan",
                      *         "role": "owner",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000021",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000023",
                      *         "tenant_name": "Example Ltd"
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000022"
+                     *       "session_id": "01900000-0000-7000-8000-000000000024"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -17898,11 +18446,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_AZ8EdPQoX-k9Z5hwGYT1UtEltHdbyGS_Qm3X75aYgJ1delON427vdiwMJ6zflA1gz2unmeR1aPFE0ZhmI612oVbo5KtlLx256q4jwUXP1fewdP9vGbhP2PRcDk21VxEYkQKjol1-COvRMuSAJ-ylLHDekjELtM474MpQhowfdTflqRHc26DfvzNdgUDzQbkq3_QmXeZs5KSp9hHYT8NPD_JZQcNrrzkHWZyzy96pYpsFldW1LxuJOS0qf6iBQ6TDtylYJhuKd6i-BTPoHffRc23THMrJguMuqwzpfQrDGEh-H_6-3Wu_gHXLC8kI-lCJTlNcCuLvpSWt17PGY5GYXEL06ZJSutF1LnihvolyPgKeaIE8SrQQYmMRLiEpRjrBdq3-DUFxFO17Ro6obhLr1gUCHLob-IbSLo79",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJBelVCdUtaMVZKUG45b1AwTVBob2h2UG1HXzk5T1kwNWhFY3ZwcldEUmVNIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "bW26PPDUrqisgOd87A8cd0Z3eowmN51wFV2TBrj8c44",
-                 *         "signature": "MEQCIFkX-5oEiFalNPLP_gBHpDG_IMv3DGnR8wGaKSWt9uJBAiBcVGm1oKA4IqJbFjTKqCRv0_xa96lVfzLhqOJF5i1cxQ",
-                 *         "user_handle": "AaIRkTVlcYW_BiTO2rlY-Q"
+                 *         "challenge": "mst_passkey_AUzJ7RjppDb1g-ToomQXxgCnc2ADK9E_E2qBWCwohmfJ-7LrJqqnHv8yoJlG1Q9gCSc_7xjIWD2a-Crlq_ONEv9MkLQERpSquCuQeFgZ722WvIBFsDSLvOF6r80y2xTm9Vr1uvtjgQS4pcE7q_oqxIItfbsr5HIa1KeAIT8Nl8EfNFh2mrzzWi_NhgdrLl-B6f7h1XgizEK4E6DOFmMGAc5YGUs_O3LwOjUu7mbqJYiUq3beAJgr8FLMTFGET5gA9gXScEoRxlRCLzggKlCxpddrlpFEpUaO6sJxdWIVKqlixb_6WpnyZDMNSeyJAPLlECER00aXwIpNN3g7tt7YOpDATgAHeJqzoIZ7c7VyozbbI9VrCfPGJzzlNkiEuvdKvtIWZNQ7Q9LxyEG7TM331HU9Rjzd2l4KwCFh",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJzeVJTbVRDUC1SUnI1d0V4ajN6dXVmTW1xeEFHMXFGbFVsc1VEbEg4MmZVIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "ux2JgtEbCUIFjdShsh9e60qZL6OERsqdO6tueB2E66w",
+                 *         "signature": "MEUCIQDOUIOLZdcbg-2FdS1fScKnBj3Zz4A8OloCrHGU5IuqCwIgJQ0XfsNwjNSoz2dQXtBI_WQ0AS7hgYCkuqclpl5pX9c",
+                 *         "user_handle": "AaIRs2modrmhTxlkpXtGgw"
                  *       }
                  *     }
                  */
@@ -17923,15 +18471,15 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "joan@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000020",
+                     *         "id": "01900000-0000-7000-8000-000000000022",
                      *         "name": "Joan",
                      *         "role": "owner",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000021",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000023",
                      *         "tenant_name": "Example Ltd"
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000129"
+                     *       "session_id": "01900000-0000-7000-8000-000000000131"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -18032,10 +18580,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_AZ8EdPQoX-k9Z5hwGYT1UtEltHdbyGS_Qm3X75aYgJ1delON427vdiwMJ6zflA1gz2unmeR1aPFE0ZhmI612oVbo5KtlLx256q4jwUXP1fewdP9vGbhP2PRcDk21VxEYkQKjol1-COvRMuSAJ-ylLHDekjELtM474MpQhowfdTflqRHc26DfvzNdgUDzQbkq3_QmXeZs5KSp9hHYT8NPD_JZQcNrrzkHWZyzy96pYpsFldW1LxuJOS0qf6iBQ6TDtylYJhuKd6i-BTPoHffRc23THMrJguMuqwzpfQrDGEh-H_6-3Wu_gHXLC8kI-lCJTlNcCuLvpSWt17PGY5GYXEL06ZJSutF1LnihvolyPgKeaIE8SrQQYmMRLiEpRjrBdq3-DUFxFO17Ro6obhLr1gUCHLob-IbSLo79",
+                     *       "challenge": "mst_passkey_AUzJ7RjppDb1g-ToomQXxgCnc2ADK9E_E2qBWCwohmfJ-7LrJqqnHv8yoJlG1Q9gCSc_7xjIWD2a-Crlq_ONEv9MkLQERpSquCuQeFgZ722WvIBFsDSLvOF6r80y2xTm9Vr1uvtjgQS4pcE7q_oqxIItfbsr5HIa1KeAIT8Nl8EfNFh2mrzzWi_NhgdrLl-B6f7h1XgizEK4E6DOFmMGAc5YGUs_O3LwOjUu7mbqJYiUq3beAJgr8FLMTFGET5gA9gXScEoRxlRCLzggKlCxpddrlpFEpUaO6sJxdWIVKqlixb_6WpnyZDMNSeyJAPLlECER00aXwIpNN3g7tt7YOpDATgAHeJqzoIZ7c7VyozbbI9VrCfPGJzzlNkiEuvdKvtIWZNQ7Q9LxyEG7TM331HU9Rjzd2l4KwCFh",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "AzUBuKZ1VJPn9oP0MPhohvPmG_99OY05hEcvprWDReM"
+                     *       "nonce": "syRSmTCP-RRr5wExj3zuufMmqxAG1qFlUlsUDlH82fU"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -18322,7 +18870,7 @@ export interface operations {
                      *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000052"
+                     *       "session_id": "01900000-0000-7000-8000-000000000053"
                      *     }
                      */
                     "application/json": components["schemas"]["TokensView"];
@@ -18438,7 +18986,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000126"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000127"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -18533,7 +19081,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000126"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000127"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -18549,7 +19097,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000126"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000127"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -18644,8 +19192,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "929350",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000126"
+                 *       "code": "276251",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000127"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -18662,10 +19210,10 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "joan@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "name": "Joan",
                      *       "role": "owner",
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000021",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000023",
                      *       "tenant_name": "Example Ltd"
                      *     }
                      */
@@ -18772,7 +19320,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "tenant_id": "01900000-0000-7000-8000-000000000005"
+                 *       "tenant_id": "01900000-0000-7000-8000-000000000007"
                  *     }
                  */
                 "application/json": components["schemas"]["SwitchBody"];
@@ -18795,12 +19343,12 @@ export interface operations {
                      *         "id": "01900000-0000-7000-8000-000000000035",
                      *         "name": "Ada",
                      *         "role": "owner",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000005",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000007",
                      *         "tenant_name": "Example Ltd"
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000131"
+                     *       "session_id": "01900000-0000-7000-8000-000000000133"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -18916,7 +19464,7 @@ export interface operations {
                      *         {
                      *           "changed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "entries": [
                      *             {
                      *               "kind": "window",
@@ -19049,7 +19597,7 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "entries": [
                      *         {
                      *           "kind": "window",
@@ -19193,7 +19741,7 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "entries": [
                      *         {
                      *           "kind": "window",
@@ -19382,7 +19930,7 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "entries": [
                      *         {
                      *           "kind": "window",
@@ -19672,7 +20220,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000055",
+                     *       "request_id": "01900000-0000-7000-8000-000000000056",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -19780,7 +20328,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000054",
+                     *       "request_id": "01900000-0000-7000-8000-000000000055",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -19879,7 +20427,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000130",
+                     *       "request_id": "01900000-0000-7000-8000-000000000132",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -20087,7 +20635,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000128",
+                     *       "request_id": "01900000-0000-7000-8000-000000000130",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -20157,7 +20705,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *           "agent_id": "01900000-0000-7000-8000-000000000005",
                      *           "approval": null,
                      *           "cancel_requested_at": null,
                      *           "command": "execute",
@@ -20170,11 +20718,11 @@ export interface operations {
                      *           "error_code": "exit_code",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000047",
+                     *           "id": "01900000-0000-7000-8000-000000000048",
                      *           "is_held": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000049",
+                     *           "job_id": "01900000-0000-7000-8000-000000000050",
                      *           "late_result": null,
-                     *           "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *           "requested_by": "01900000-0000-7000-8000-000000000001",
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
@@ -20286,7 +20834,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *       "agent_id": "01900000-0000-7000-8000-000000000005",
                      *       "approval": null,
                      *       "cancel_requested_at": null,
                      *       "command": "execute",
@@ -20299,12 +20847,12 @@ export interface operations {
                      *       "error_code": "exit_code",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000047",
+                     *       "id": "01900000-0000-7000-8000-000000000048",
                      *       "is_held": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000049",
+                     *       "job_id": "01900000-0000-7000-8000-000000000050",
                      *       "late_result": null,
                      *       "output_bytes": 9,
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
@@ -20419,7 +20967,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *       "agent_id": "01900000-0000-7000-8000-000000000005",
                      *       "approval": null,
                      *       "cancel_requested_at": "2026-01-31T12:00:00.000Z",
                      *       "command": "execute",
@@ -20432,11 +20980,11 @@ export interface operations {
                      *       "error_code": "cancelled_in_queue",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000014",
+                     *       "id": "01900000-0000-7000-8000-000000000016",
                      *       "is_held": false,
                      *       "job_id": null,
                      *       "late_result": null,
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_from": "127.0.0.1",
                      *       "result": null,
                      *       "retry_of": null,
@@ -20711,7 +21259,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *       "agent_id": "01900000-0000-7000-8000-000000000005",
                      *       "approval": null,
                      *       "cancel_requested_at": null,
                      *       "command": "execute",
@@ -20724,14 +21272,14 @@ export interface operations {
                      *       "error_code": null,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000081",
+                     *       "id": "01900000-0000-7000-8000-000000000082",
                      *       "is_held": false,
                      *       "job_id": null,
                      *       "late_result": null,
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_from": "127.0.0.1",
                      *       "result": null,
-                     *       "retry_of": "01900000-0000-7000-8000-000000000014",
+                     *       "retry_of": "01900000-0000-7000-8000-000000000016",
                      *       "started_at": null,
                      *       "state": "queued",
                      *       "timeout_ms": 3600000,
@@ -20962,7 +21510,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *           "agent_id": "01900000-0000-7000-8000-000000000005",
                      *           "agent_name": "web-1",
                      *           "agent_offline_since": null,
                      *           "approval": null,
@@ -20979,18 +21527,18 @@ export interface operations {
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000047",
+                     *           "id": "01900000-0000-7000-8000-000000000048",
                      *           "is_held": false,
                      *           "is_output_incomplete": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000049",
+                     *           "job_id": "01900000-0000-7000-8000-000000000050",
                      *           "late_result": null,
                      *           "lock": null,
                      *           "not_before": null,
                      *           "output_bytes": 9,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
-                     *           "request_id": "01900000-0000-7000-8000-000000000051",
-                     *           "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *           "request_id": "01900000-0000-7000-8000-000000000052",
+                     *           "requested_by": "01900000-0000-7000-8000-000000000001",
                      *           "requested_by_name": "bootstrap",
                      *           "requested_from": "127.0.0.1",
                      *           "retried_as": null,
@@ -21099,14 +21647,14 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *       "agent_id": "01900000-0000-7000-8000-000000000005",
                      *       "agent_name": "web-1",
                      *       "agent_offline_since": null,
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000047\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"i90EGgahZmxfvDg3/eWMUG22/RNSbqyApSHfU/LYxL4=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795591051656,\"ended_at_ms\":1795591051657},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "vsfSCxhphkG26YoxfJW8rkmFUoTG/bOOX8jtS+1UPxhVOS9qtIS0RwEbd3HQ4j9hPIClxm0G7gptzNdwKfW+Dw=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000048\",\"agent_id\":\"01900000-0000-7000-8000-000000000005\",\"public_key\":\"vA4jAttA+qu7+ABKgQ+gjG6ge5d31xq47R8t/j5lJrM=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795593293127,\"ended_at_ms\":1795593293129},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "ZA0fnvqopwoijhSTgxrIQ6qeuDj4nbZELSSHCZsDJM7+lp9YTpIgZGVEFG5AoTcb8bWSIJlAwFC9cZCSkbPVAw=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -21119,18 +21667,18 @@ export interface operations {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000047",
+                     *       "id": "01900000-0000-7000-8000-000000000048",
                      *       "is_held": false,
                      *       "is_output_incomplete": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000049",
+                     *       "job_id": "01900000-0000-7000-8000-000000000050",
                      *       "late_result": null,
                      *       "lock": null,
                      *       "not_before": null,
                      *       "output_bytes": 9,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
-                     *       "request_id": "01900000-0000-7000-8000-000000000051",
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "request_id": "01900000-0000-7000-8000-000000000052",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retried_as": null,
@@ -21242,7 +21790,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *       "agent_id": "01900000-0000-7000-8000-000000000005",
                      *       "agent_name": "web-1",
                      *       "agent_offline_since": "2026-01-31T12:00:00.000Z",
                      *       "approval": null,
@@ -21259,7 +21807,7 @@ export interface operations {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000015",
+                     *       "id": "01900000-0000-7000-8000-000000000017",
                      *       "is_held": false,
                      *       "is_output_incomplete": null,
                      *       "job_id": null,
@@ -21269,8 +21817,8 @@ export interface operations {
                      *       "output_bytes": null,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
-                     *       "request_id": "01900000-0000-7000-8000-000000000016",
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "request_id": "01900000-0000-7000-8000-000000000018",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retried_as": null,
@@ -21982,7 +22530,7 @@ export interface operations {
                      *         {
                      *           "bytes": 12,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "id": "01900000-0000-7000-8000-000000000031",
                      *           "is_complete": false,
@@ -22098,7 +22646,7 @@ export interface operations {
                      * @example {
                      *       "bytes": 12,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "is_complete": false,
@@ -22221,7 +22769,7 @@ export interface operations {
                      * @example {
                      *       "bytes": 12,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "is_complete": false,
@@ -22387,7 +22935,7 @@ export interface operations {
                      * @example {
                      *       "bytes": 12,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "is_complete": true,
@@ -22520,7 +23068,7 @@ export interface operations {
                      *           "id": "01900000-0000-7000-8000-000000000032",
                      *           "max_failures": 1,
                      *           "name": "web",
-                     *           "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *           "requested_by": "01900000-0000-7000-8000-000000000001",
                      *           "state": "active",
                      *           "target": {
                      *             "tags": [
@@ -22662,7 +23210,7 @@ export interface operations {
                      *       "name": "web",
                      *       "pending_count": 0,
                      *       "problems": [],
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "state": "active",
                      *       "target": {
                      *         "tags": [
@@ -22814,7 +23362,7 @@ export interface operations {
                      *       "name": "web",
                      *       "pending_count": 0,
                      *       "problems": [],
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "state": "active",
                      *       "target": {
                      *         "tags": [
@@ -23011,7 +23559,7 @@ export interface operations {
                      *       "name": "web",
                      *       "pending_count": 0,
                      *       "problems": [],
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "state": "active",
                      *       "target": {
                      *         "tags": [
@@ -23172,7 +23720,7 @@ export interface operations {
                      *       "name": "web",
                      *       "pending_count": 0,
                      *       "problems": [],
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "state": "paused",
                      *       "target": {
                      *         "tags": [
@@ -23333,7 +23881,7 @@ export interface operations {
                      *       "name": "web",
                      *       "pending_count": 0,
                      *       "problems": [],
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "state": "active",
                      *       "target": {
                      *         "tags": [
@@ -23478,7 +24026,7 @@ export interface operations {
                      *             "/action": "published"
                      *           },
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "enabled": true,
                      *           "id": "01900000-0000-7000-8000-000000000033",
                      *           "job": {
@@ -23489,7 +24037,7 @@ export interface operations {
                      *             }
                      *           },
                      *           "name": "deploys",
-                     *           "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *           "owner_id": "01900000-0000-7000-8000-000000000001",
                      *           "owner_name": "bootstrap",
                      *           "parameters": {
                      *             "VERSION": "/release/tag"
@@ -23613,7 +24161,7 @@ export interface operations {
                      *         "/action": "published"
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "enabled": true,
                      *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "job": {
@@ -23624,7 +24172,7 @@ export interface operations {
                      *         }
                      *       },
                      *       "name": "deploys",
-                     *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_id": "01900000-0000-7000-8000-000000000001",
                      *       "owner_name": null,
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
@@ -23752,7 +24300,7 @@ export interface operations {
                      *         "/action": "published"
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "enabled": true,
                      *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "job": {
@@ -23763,7 +24311,7 @@ export interface operations {
                      *         }
                      *       },
                      *       "name": "deploys",
-                     *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_id": "01900000-0000-7000-8000-000000000001",
                      *       "owner_name": "bootstrap",
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
@@ -23935,7 +24483,7 @@ export interface operations {
                      *         "/action": "published"
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "enabled": true,
                      *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "job": {
@@ -23946,7 +24494,7 @@ export interface operations {
                      *         }
                      *       },
                      *       "name": "releases",
-                     *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_id": "01900000-0000-7000-8000-000000000001",
                      *       "owner_name": null,
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
@@ -24196,7 +24744,7 @@ export interface operations {
                      *         "/action": "published"
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "enabled": true,
                      *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "job": {
@@ -24207,14 +24755,14 @@ export interface operations {
                      *         }
                      *       },
                      *       "name": "releases",
-                     *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_id": "01900000-0000-7000-8000-000000000001",
                      *       "owner_name": null,
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
+                     *       "secret": "whsec_00/gD1L6qvMw35Adj4OgWnUdin1fxho62O6O29Fb8p4="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -24487,7 +25035,7 @@ export interface operations {
                      *         {
                      *           "changed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "event_types": [
                      *             "agent.online",
                      *             "agent.offline",
@@ -24619,7 +25167,7 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "event_types": [
                      *         "agent.online",
                      *         "agent.offline",
@@ -24755,7 +25303,7 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "event_types": [
                      *         "agent.online",
                      *         "agent.offline",
@@ -24936,7 +25484,7 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "event_types": [
                      *         "agent.online",
                      *         "agent.offline",
@@ -25094,14 +25642,14 @@ export interface operations {
                      *           "event": "job.failed",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000098",
+                     *           "id": "01900000-0000-7000-8000-000000000099",
                      *           "job_id": "01900000-0000-7000-8000-000000000040",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "the receiver answered 400",
                      *             "response": null,
                      *             "status": 400,
-                     *             "took_ms": 2
+                     *             "took_ms": 1
                      *           },
                      *           "repeat_count": 0,
                      *           "state": "failed"
@@ -25207,21 +25755,21 @@ export interface operations {
                      * @example {
                      *       "attempt_count": 1,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "due_at": null,
+                     *       "due_at": "2026-01-31T12:00:00.000Z",
                      *       "event": "job.failed",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000098",
+                     *       "id": "01900000-0000-7000-8000-000000000099",
                      *       "job_id": "01900000-0000-7000-8000-000000000040",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "the receiver answered 400",
                      *         "response": null,
                      *         "status": 400,
-                     *         "took_ms": 2
+                     *         "took_ms": 1
                      *       },
                      *       "repeat_count": 0,
-                     *       "state": "queued"
+                     *       "state": "pending"
                      *     }
                      */
                     "application/json": components["schemas"]["IntegrationDeliveryView"];
@@ -25349,7 +25897,7 @@ export interface operations {
                      *       "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *       "response": null,
                      *       "status": null,
-                     *       "took_ms": 0
+                     *       "took_ms": 2
                      *     }
                      */
                     "application/json": components["schemas"]["WebhookAttempt"];
@@ -25701,10 +26249,10 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "grace@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000004",
+                     *       "id": "01900000-0000-7000-8000-000000000006",
                      *       "name": "Grace",
                      *       "role": "member",
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000005",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000007",
                      *       "tenant_name": "Example Ltd"
                      *     }
                      */
@@ -25904,10 +26452,10 @@ export interface operations {
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "halt_reason": null,
-                     *           "id": "01900000-0000-7000-8000-000000000049",
+                     *           "id": "01900000-0000-7000-8000-000000000050",
                      *           "lock": null,
                      *           "parameters": null,
-                     *           "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *           "requested_by": "01900000-0000-7000-8000-000000000001",
                      *           "requested_by_name": "bootstrap",
                      *           "requested_from": "127.0.0.1",
                      *           "retries": null,
@@ -25920,7 +26468,7 @@ export interface operations {
                      *           "stop": null,
                      *           "target": {
                      *             "ids": [
-                     *               "01900000-0000-7000-8000-000000000003"
+                     *               "01900000-0000-7000-8000-000000000005"
                      *             ]
                      *           },
                      *           "webhook_url": "https://hooks.invalid/muster"
@@ -26011,7 +26559,7 @@ export interface operations {
                  *       "script": "deploy",
                  *       "target": {
                  *         "ids": [
-                 *           "01900000-0000-7000-8000-000000000003"
+                 *           "01900000-0000-7000-8000-000000000005"
                  *         ]
                  *       },
                  *       "webhook": {
@@ -26042,10 +26590,10 @@ export interface operations {
                      *       "explanation": "Executions: 0 ended, 1 on their hosts, 0 queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000049",
+                     *       "id": "01900000-0000-7000-8000-000000000050",
                      *       "lock": null,
                      *       "parameters": null,
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
@@ -26058,7 +26606,7 @@ export interface operations {
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
-                     *           "01900000-0000-7000-8000-000000000003"
+                     *           "01900000-0000-7000-8000-000000000005"
                      *         ]
                      *       },
                      *       "webhook_url": "https://hooks.invalid/muster"
@@ -26170,7 +26718,7 @@ export interface operations {
                  *       "script": "deploy",
                  *       "target": {
                  *         "ids": [
-                 *           "01900000-0000-7000-8000-000000000003"
+                 *           "01900000-0000-7000-8000-000000000005"
                  *         ]
                  *       },
                  *       "webhook": {
@@ -26194,7 +26742,7 @@ export interface operations {
                      *       "agents": [
                      *         {
                      *           "decision": "run",
-                     *           "id": "01900000-0000-7000-8000-000000000003",
+                     *           "id": "01900000-0000-7000-8000-000000000005",
                      *           "is_online": true,
                      *           "name": "web-1",
                      *           "reason": null
@@ -26322,10 +26870,10 @@ export interface operations {
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000049",
+                     *       "id": "01900000-0000-7000-8000-000000000050",
                      *       "lock": null,
                      *       "parameters": null,
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
@@ -26338,7 +26886,7 @@ export interface operations {
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
-                     *           "01900000-0000-7000-8000-000000000003"
+                     *           "01900000-0000-7000-8000-000000000005"
                      *         ]
                      *       },
                      *       "webhook_url": "https://hooks.invalid/muster"
@@ -26431,10 +26979,10 @@ export interface operations {
                      *       "explanation": "Executions: 1 ended, 0 on their hosts, 0 queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000001",
+                     *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "lock": null,
                      *       "parameters": null,
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
@@ -26458,7 +27006,7 @@ export interface operations {
                      *       "stop": "aborted",
                      *       "target": {
                      *         "ids": [
-                     *           "01900000-0000-7000-8000-000000000003"
+                     *           "01900000-0000-7000-8000-000000000005"
                      *         ]
                      *       }
                      *     }
@@ -26595,10 +27143,10 @@ export interface operations {
                      *       "explanation": "Executions: 1 ended, 0 on their hosts, 0 queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000017",
+                     *       "id": "01900000-0000-7000-8000-000000000019",
                      *       "lock": null,
                      *       "parameters": null,
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
@@ -26622,7 +27170,7 @@ export interface operations {
                      *       "stop": "cancelled",
                      *       "target": {
                      *         "ids": [
-                     *           "01900000-0000-7000-8000-000000000003"
+                     *           "01900000-0000-7000-8000-000000000005"
                      *         ]
                      *       }
                      *     }
@@ -26748,7 +27296,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *           "agent_id": "01900000-0000-7000-8000-000000000005",
                      *           "agent_name": "web-1",
                      *           "agent_offline_since": null,
                      *           "approval": null,
@@ -26765,18 +27313,18 @@ export interface operations {
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": "It was sent to web-1, which has not reported its start. It starts when the host has a free slot. You can cancel it.",
                      *           "finished_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000047",
+                     *           "id": "01900000-0000-7000-8000-000000000048",
                      *           "is_held": false,
                      *           "is_output_incomplete": null,
-                     *           "job_id": "01900000-0000-7000-8000-000000000049",
+                     *           "job_id": "01900000-0000-7000-8000-000000000050",
                      *           "late_result": null,
                      *           "lock": null,
                      *           "not_before": null,
                      *           "output_bytes": null,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
-                     *           "request_id": "01900000-0000-7000-8000-000000000051",
-                     *           "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *           "request_id": "01900000-0000-7000-8000-000000000052",
+                     *           "requested_by": "01900000-0000-7000-8000-000000000001",
                      *           "requested_by_name": "bootstrap",
                      *           "requested_from": "127.0.0.1",
                      *           "retried_as": null,
@@ -26902,10 +27450,10 @@ export interface operations {
                      *       "explanation": "Executions: 0 ended, 0 on their hosts, 1 queued. A person paused it: no further execution starts until a person resumes it. Resume, abort or cancel it.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000001",
+                     *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "lock": null,
                      *       "parameters": null,
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
@@ -26929,7 +27477,7 @@ export interface operations {
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
-                     *           "01900000-0000-7000-8000-000000000003"
+                     *           "01900000-0000-7000-8000-000000000005"
                      *         ]
                      *       }
                      *     }
@@ -27066,10 +27614,10 @@ export interface operations {
                      *       "explanation": "Executions: 0 ended, 0 on their hosts, 1 queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000001",
+                     *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "lock": null,
                      *       "parameters": null,
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
@@ -27093,7 +27641,7 @@ export interface operations {
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
-                     *           "01900000-0000-7000-8000-000000000003"
+                     *           "01900000-0000-7000-8000-000000000005"
                      *         ]
                      *       }
                      *     }
@@ -27242,14 +27790,14 @@ export interface operations {
                      *       "explanation": "Executions: 0 ended, 1 on their hosts, 0 queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000127",
+                     *       "id": "01900000-0000-7000-8000-000000000129",
                      *       "lock": null,
                      *       "parameters": null,
-                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
-                     *       "retry_of": "01900000-0000-7000-8000-000000000049",
+                     *       "retry_of": "01900000-0000-7000-8000-000000000050",
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
@@ -27258,7 +27806,7 @@ export interface operations {
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
-                     *           "01900000-0000-7000-8000-000000000003"
+                     *           "01900000-0000-7000-8000-000000000005"
                      *         ]
                      *       },
                      *       "webhook_url": "https://hooks.invalid/muster"
@@ -27393,7 +27941,7 @@ export interface operations {
                      *           "created_by": null,
                      *           "created_by_name": null,
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000002",
+                     *           "id": "01900000-0000-7000-8000-000000000001",
                      *           "last_used_at": "2026-01-31T12:00:00.000Z",
                      *           "max_fan_out": null,
                      *           "name": "bootstrap",
@@ -27437,10 +27985,10 @@ export interface operations {
                      *         },
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "created_by_name": "bootstrap",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000025",
+                     *           "id": "01900000-0000-7000-8000-000000000027",
                      *           "last_used_at": null,
                      *           "max_fan_out": null,
                      *           "name": "deployments",
@@ -27555,10 +28103,10 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
@@ -27679,10 +28227,10 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "created_by_name": "bootstrap",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
                      *       "name": "deployments",
@@ -27790,7 +28338,7 @@ export interface operations {
                      *       "paused_groups": [],
                      *       "paused_jobs": [],
                      *       "revoked_keys": [
-                     *         "01900000-0000-7000-8000-000000000025"
+                     *         "01900000-0000-7000-8000-000000000027"
                      *       ]
                      *     }
                      */
@@ -27902,10 +28450,10 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
@@ -28046,17 +28594,17 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
                      *       "prefix": "mst_live_000000",
                      *       "previous_secret": null,
                      *       "role": "member",
-                     *       "rotated_by": "01900000-0000-7000-8000-000000000002",
+                     *       "rotated_by": "01900000-0000-7000-8000-000000000001",
                      *       "scopes": [
                      *         "agents:read",
                      *         "commands:run"
@@ -28153,10 +28701,10 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
@@ -28168,7 +28716,7 @@ export interface operations {
                      *         "valid_until": "2026-01-31T12:00:00.000Z"
                      *       },
                      *       "role": "member",
-                     *       "rotated_by": "01900000-0000-7000-8000-000000000002",
+                     *       "rotated_by": "01900000-0000-7000-8000-000000000001",
                      *       "scopes": [
                      *         "agents:read",
                      *         "commands:run"
@@ -28298,7 +28846,7 @@ export interface operations {
                      *           "id": "01900000-0000-7000-8000-000000000035",
                      *           "name": "Ada",
                      *           "role": "owner",
-                     *           "tenant_id": "01900000-0000-7000-8000-000000000005",
+                     *           "tenant_id": "01900000-0000-7000-8000-000000000007",
                      *           "tenant_name": "Example Ltd"
                      *         }
                      *       ],
@@ -28336,14 +28884,14 @@ export interface operations {
                      *         "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "expires_at": "2026-01-31T12:00:00.000Z",
-                     *         "id": "01900000-0000-7000-8000-000000000052",
+                     *         "id": "01900000-0000-7000-8000-000000000053",
                      *         "is_current": true,
                      *         "member_id": "01900000-0000-7000-8000-000000000035",
                      *         "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *         "source": "127.0.0.1",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000005"
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000007"
                      *       },
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000005",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000007",
                      *       "tenant_name": "Example Ltd"
                      *     }
                      */
@@ -28526,7 +29074,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "422848"
+                 *       "code": "452626"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -28641,7 +29189,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "follows_in": null,
-                     *           "id": "01900000-0000-7000-8000-000000000118",
+                     *           "id": "01900000-0000-7000-8000-000000000119",
                      *           "issuer": "http://127.0.0.1:8080",
                      *           "provider": "corp",
                      *           "subject": "subject-1"
@@ -28798,7 +29346,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000006",
+                     *           "id": "01900000-0000-7000-8000-000000000008",
                      *           "last_used_at": null,
                      *           "name": "laptop"
                      *         }
@@ -28863,10 +29411,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACBtbbo88NSuqKyA53zsDxx3Rnd6jCY3nXAVXZMGuPxzjqUBAgMmIAEhWCB1k_AcfZVLfqcEkFhb2vqpV8rE25kNrvgwaTeIqst5OyJYIGspp2kPqPsCM_PDjicvMt9vAOknJGxLv9OzWAJkGqvN",
-                 *       "challenge": "mst_passkey_AZ8EdPQoX-k9jzMHZDJNgA7878P3_QyfpHFsk3l5eHqv_t5KiBWozhcMqXrINbmr0mCqiYRK4oy0sXPGwmDP02OcMYGP7KoZh-_UpX5yTbjNVV95UzLyMfrc9u-4CDavfiUmVS7vA4UoxVOw0Q3Jhj7lKBNa5BoZ7TyIEG3JfZtKyMxIi7B2CTHpXjUs0MJh4BEzGtaWRIXQktkS7R7JtPt3Ll9aleNz8h06tFvrUObcPlRR0gGL6dFufXv9LxGQPuK9fwMhkWeoDHsWR09HQ7Jg2fCiX2ej5uAoUWBvbTSRucAbtNVTNHTUgxr-aU6LzCG2H0lB6k6KauJbF1S6IpzyramkT8MAY-gGqUCQvbgQk0Gys1Ef-XCbyHr07qy7NdNggXijtwllJNlexZISNPV6Z8ay0wBFBtot2TviKZs8uO1QoE6ahge8Bu0uxjM_vma2vtAZ7U7v3wB7fEEKef8XZSqteEoQBCyaRRmCtdEbi3aw-LGn-sL3Ze04XTrzu6U8EyW4XRX10_UgpLDU73W0ykALk2oh25lFztl5_18c1y6b3WUBoncIS-LSkF-TXucLB55py-j6YPyd7hCcAzvadynYqNWqeoIsHNhKz32x2n0Lld_Ivwt2w4iWZuZ-9OXnXB0dOCWCIHSDVyk4F--IP0NBbIXZlAzd2iSaLDOeXW1--JZdUobXmZ2mGReRo5J4AejgEgKlfQ8hwgyhOO-Rxa2GPsl_UvlIljRmH7IR23-geERdQwVQypmYhW31kMsRw5FaTbObzw",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJTZ2VlcFVpY1FXWEM4a3NXbldFRUhaMGJkT0RkQmx3Z0Itd0oxSTliMVd3IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "bW26PPDUrqisgOd87A8cd0Z3eowmN51wFV2TBrj8c44",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACC7HYmC0RsJQgWN1KGyH17rSpkvo4RGyp07q254HYTrrKUBAgMmIAEhWCAtzyUqUG_5eUFqpkwu0rnOrNBIzJ3UkesHsEmC9SvraSJYIImqOaFmTM2YRFcr9dSSUn_Kl2AoWsUk93FYZe3kFdCC",
+                 *       "challenge": "mst_passkey_AUzJ7RjppDb1OvUNpGwoz5zNUwnHa2TrTX7aTsJfDTXtlR4mtU7_GRQm-VOKturErCRABi6FekagfIfYW1HPuwUQZkOzmxiiUUyH9uhezzqicBFvp8AacHd6G8bG7-QWqD_2VXUagDfb1bBuK-Uc0uSc4g6NnLbH4ADpUqT1YC1ZxIWADkFbk_oBB9QpbHn_sEK4MiwXhSL8GxqGF5G_lMbKbbI5CBd8QSM-ur6VOixrUbYpUoNZYRlBdOw3VstCrDgflhCaBeq1dN_SMcgFOv5Hapqy34osSnsk5qECwOLjDPPKJdmeX8WNtJmO63QeuqbZmLXQQ3Zj_8mGSS58ngMiG-XlRqSlBUEbzQrRYwR-ek0XAp-YpX3FFO3QW5UKdiOyeXzCx6rBo8W2aWxHqDd4UkftD4pA7CQ0qK1oD2nnA4bO9Lk6edQT3jDR1V2bXYplyw9HWtsHvpCHmXQhCMM2GFMV0HojkXj8o9geaQ-UXN_Gc_xHH-X3bFEoqFp9RCXfHx2iPuQ6IefCkKvkFp5JSjmo5qcH1a9_kwwgrdVP6Ot9dv5TSnUl9R6pOMG90FPrJpY4gBi22zbtJeqXPIEHD2rVk9_24zI8C8clX6K-NNJsfx4eS6g6ofA0LOZG5LRngzSTtvCUwL6SRlYplDYSHuAn1myuiKD6vgPdBDTXb1v9DXrlr07r8ash7A9BHbvYscb9V-xBeskGjZFi1FWubipf8JWaIC3B58pSft8jGNY_sfWOqVBtg71bRgXT2snua5YDhl81mg",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJ0U2drbDJ4UmtuU0RWaXBaVUl0bDcydG1talU2cHBLUnRKS212cnVTMFc0IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "ux2JgtEbCUIFjdShsh9e60qZL6OERsqdO6tueB2E66w",
                  *       "name": "laptop"
                  *     }
                  */
@@ -28884,21 +29432,21 @@ export interface operations {
                      * @example {
                      *       "passkey": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
-                     *         "id": "01900000-0000-7000-8000-000000000006",
+                     *         "id": "01900000-0000-7000-8000-000000000008",
                      *         "last_used_at": null,
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "ufnd-udsf-m45k-ove2",
-                     *         "bxeh-74e7-aq6x-claw",
-                     *         "a22q-ml64-tbsb-3v5w",
-                     *         "sfgw-b56t-sxus-2lko",
-                     *         "si6z-g4il-hijk-o7c6",
-                     *         "m7c3-7zuz-dtvb-l44b",
-                     *         "gbfb-ykqm-h7jh-26jn",
-                     *         "7ttj-xj4b-oa2c-ivwh",
-                     *         "kmk5-ofay-zjch-3jkw",
-                     *         "z2yq-4ou7-toth-iryy"
+                     *         "axuk-c3ph-urlc-p4pd",
+                     *         "r2mt-sadv-nj2x-h3sl",
+                     *         "cbjy-bc4c-iqnw-tzrm",
+                     *         "hdac-7lou-igkn-mnjf",
+                     *         "paoy-lp6h-67nx-vof4",
+                     *         "mxgf-j7vb-3lqh-m5hp",
+                     *         "fgtq-ebny-7ei3-tl7u",
+                     *         "xygr-lpdq-7gvn-v7ti",
+                     *         "ze4y-gdox-6sgo-j636",
+                     *         "b5ve-d7yi-wnmc-rke7"
                      *       ]
                      *     }
                      */
@@ -29020,12 +29568,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_AZ8EdPQoX-k9jzMHZDJNgA7878P3_QyfpHFsk3l5eHqv_t5KiBWozhcMqXrINbmr0mCqiYRK4oy0sXPGwmDP02OcMYGP7KoZh-_UpX5yTbjNVV95UzLyMfrc9u-4CDavfiUmVS7vA4UoxVOw0Q3Jhj7lKBNa5BoZ7TyIEG3JfZtKyMxIi7B2CTHpXjUs0MJh4BEzGtaWRIXQktkS7R7JtPt3Ll9aleNz8h06tFvrUObcPlRR0gGL6dFufXv9LxGQPuK9fwMhkWeoDHsWR09HQ7Jg2fCiX2ej5uAoUWBvbTSRucAbtNVTNHTUgxr-aU6LzCG2H0lB6k6KauJbF1S6IpzyramkT8MAY-gGqUCQvbgQk0Gys1Ef-XCbyHr07qy7NdNggXijtwllJNlexZISNPV6Z8ay0wBFBtot2TviKZs8uO1QoE6ahge8Bu0uxjM_vma2vtAZ7U7v3wB7fEEKef8XZSqteEoQBCyaRRmCtdEbi3aw-LGn-sL3Ze04XTrzu6U8EyW4XRX10_UgpLDU73W0ykALk2oh25lFztl5_18c1y6b3WUBoncIS-LSkF-TXucLB55py-j6YPyd7hCcAzvadynYqNWqeoIsHNhKz32x2n0Lld_Ivwt2w4iWZuZ-9OXnXB0dOCWCIHSDVyk4F--IP0NBbIXZlAzd2iSaLDOeXW1--JZdUobXmZ2mGReRo5J4AejgEgKlfQ8hwgyhOO-Rxa2GPsl_UvlIljRmH7IR23-geERdQwVQypmYhW31kMsRw5FaTbObzw",
+                     *       "challenge": "mst_passkey_AUzJ7RjppDb1OvUNpGwoz5zNUwnHa2TrTX7aTsJfDTXtlR4mtU7_GRQm-VOKturErCRABi6FekagfIfYW1HPuwUQZkOzmxiiUUyH9uhezzqicBFvp8AacHd6G8bG7-QWqD_2VXUagDfb1bBuK-Uc0uSc4g6NnLbH4ADpUqT1YC1ZxIWADkFbk_oBB9QpbHn_sEK4MiwXhSL8GxqGF5G_lMbKbbI5CBd8QSM-ur6VOixrUbYpUoNZYRlBdOw3VstCrDgflhCaBeq1dN_SMcgFOv5Hapqy34osSnsk5qECwOLjDPPKJdmeX8WNtJmO63QeuqbZmLXQQ3Zj_8mGSS58ngMiG-XlRqSlBUEbzQrRYwR-ek0XAp-YpX3FFO3QW5UKdiOyeXzCx6rBo8W2aWxHqDd4UkftD4pA7CQ0qK1oD2nnA4bO9Lk6edQT3jDR1V2bXYplyw9HWtsHvpCHmXQhCMM2GFMV0HojkXj8o9geaQ-UXN_Gc_xHH-X3bFEoqFp9RCXfHx2iPuQ6IefCkKvkFp5JSjmo5qcH1a9_kwwgrdVP6Ot9dv5TSnUl9R6pOMG90FPrJpY4gBi22zbtJeqXPIEHD2rVk9_24zI8C8clX6K-NNJsfx4eS6g6ofA0LOZG5LRngzSTtvCUwL6SRlYplDYSHuAn1myuiKD6vgPdBDTXb1v9DXrlr07r8ash7A9BHbvYscb9V-xBeskGjZFi1FWubipf8JWaIC3B58pSft8jGNY_sfWOqVBtg71bRgXT2snua5YDhl81mg",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "SgeepUicQWXC8ksWnWEEHZ0bdODdBlwgB-wJ1I9b1Ww",
-                     *       "user_handle": "AaIRkTVlcYW_BiTO2rlY-Q",
+                     *       "nonce": "tSgkl2xRknSDVipZUItl72tmmjU6ppKRtJKmvruS0W4",
+                     *       "user_handle": "AaIRs2modrmhTxlkpXtGgw",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -29136,7 +29684,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "ufnd-udsf-m45k-ove2"
+                 *       "code": "axuk-c3ph-urlc-p4pd"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -29367,12 +29915,12 @@ export interface operations {
                      *           "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000052",
+                     *           "id": "01900000-0000-7000-8000-000000000053",
                      *           "is_current": true,
                      *           "member_id": "01900000-0000-7000-8000-000000000035",
                      *           "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
-                     *           "tenant_id": "01900000-0000-7000-8000-000000000005"
+                     *           "tenant_id": "01900000-0000-7000-8000-000000000007"
                      *         }
                      *       ]
                      *     }
@@ -29581,8 +30129,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=KOGUUF7LKZZLKOUQWSGKD2APCBGCV25N&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "KOGUUF7LKZZLKOUQWSGKD2APCBGCV25N"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=KGRL6U7KOUUA7MZZLIMTIJR25PTZBQGH&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "KGRL6U7KOUUA7MZZLIMTIJR25PTZBQGH"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -29688,7 +30236,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "wt7c-yw75-dtwp-c6iu"
+                 *       "code": "quf6-sssz-z3uy-sjy2"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -29802,7 +30350,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "494302"
+                 *       "code": "159938"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -29818,16 +30366,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "7rnz-ze5t-fpbn-66dq",
-                     *         "uqku-hltj-ilfr-oemy",
-                     *         "adqm-lcvc-ntto-n6s4",
-                     *         "vcqn-qw2k-ctat-7w4z",
-                     *         "iec6-wvjz-rwtu-5yqn",
-                     *         "3oyf-4n3w-nlfm-7gow",
-                     *         "p2tw-nary-t27m-6tf2",
-                     *         "vnji-zhto-omq4-bceq",
-                     *         "gjqa-572s-eoro-dhp2",
-                     *         "ahnl-6sbc-4jp4-6b3m"
+                     *         "ghyh-meft-g2sv-nir2",
+                     *         "x3ws-cvmd-vm4p-6gqv",
+                     *         "xnw7-53ey-7ssx-5euz",
+                     *         "kqjh-724u-7wsn-lfe3",
+                     *         "twte-ijbv-ckqz-4v45",
+                     *         "razc-x6hs-vgdk-2mog",
+                     *         "5ehm-zuka-pbn5-6yen",
+                     *         "dt4y-oahf-esif-retn",
+                     *         "nev2-w5a7-b3gf-ugdo",
+                     *         "ffbm-6udn-s4lp-smik"
                      *       ]
                      *     }
                      */
@@ -29934,7 +30482,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "494302"
+                 *       "code": "159938"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -29950,16 +30498,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "wt7c-yw75-dtwp-c6iu",
-                     *         "ibf2-yrjj-bv3b-wyjr",
-                     *         "axvh-mkms-xy4l-52zg",
-                     *         "s6x5-722g-t2a2-m6qe",
-                     *         "nhhq-rc7p-5hhd-q35l",
-                     *         "4c3k-3c72-37h6-mol7",
-                     *         "og26-a4b7-pfmt-64qt",
-                     *         "whoz-7iif-wr6j-f52x",
-                     *         "66da-oeyn-qnv6-dzyg",
-                     *         "im4u-xojh-2dmn-ecw4"
+                     *         "quf6-sssz-z3uy-sjy2",
+                     *         "q3v5-i5su-4spn-4niq",
+                     *         "wizi-xhxk-yhu4-dk4w",
+                     *         "l3ti-ztjz-mqh3-r5qf",
+                     *         "4n2s-4otk-zbtv-kzmy",
+                     *         "z63b-h3sh-iuts-46fl",
+                     *         "2wa2-drsd-wafd-7t26",
+                     *         "xmfp-bkol-cunx-o332",
+                     *         "mos2-23kw-nc2v-smoc",
+                     *         "k7ok-whni-wi3j-5m3o"
                      *       ]
                      *     }
                      */
@@ -30084,7 +30632,7 @@ export interface operations {
                      *           "id": "01900000-0000-7000-8000-000000000035",
                      *           "name": "Ada",
                      *           "role": "owner",
-                     *           "tenant_id": "01900000-0000-7000-8000-000000000005",
+                     *           "tenant_id": "01900000-0000-7000-8000-000000000007",
                      *           "tenant_name": "Example Ltd"
                      *         }
                      *       ],
@@ -30268,10 +30816,10 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "grace@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000004",
+                     *       "id": "01900000-0000-7000-8000-000000000006",
                      *       "name": "Grace",
                      *       "role": "admin",
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000005",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000007",
                      *       "tenant_name": "Example Ltd"
                      *     }
                      */
@@ -30405,13 +30953,13 @@ export interface operations {
                      *           "archive_bytes": 192,
                      *           "argv": [],
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "document": "{\"format\":1,\"name\":\"backup\",\"version\":\"1.2.0\",\"kind\":\"job\",\"executor\":\"sh\",\"entry\":\"bin/run.sh\",\"sha256\":\"9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856\",\"archive_bytes\":192,\"unpacked_bytes\":89}",
                      *           "entry": "bin/run.sh",
                      *           "entry_count": 2,
                      *           "executor": "sh",
                      *           "format": "tar.zst",
-                     *           "id": "01900000-0000-7000-8000-000000000053",
+                     *           "id": "01900000-0000-7000-8000-000000000054",
                      *           "kind": "job",
                      *           "name": "backup",
                      *           "parameters": [],
@@ -30523,13 +31071,13 @@ export interface operations {
                      *       "archive_bytes": 192,
                      *       "argv": [],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "document": "{\"format\":1,\"name\":\"backup\",\"version\":\"1.2.0\",\"kind\":\"job\",\"executor\":\"sh\",\"entry\":\"bin/run.sh\",\"sha256\":\"9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856\",\"archive_bytes\":192,\"unpacked_bytes\":89}",
                      *       "entry": "bin/run.sh",
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000053",
+                     *       "id": "01900000-0000-7000-8000-000000000054",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -30646,13 +31194,13 @@ export interface operations {
                      *       "archive_bytes": 192,
                      *       "argv": [],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "document": "{\"format\":1,\"name\":\"backup\",\"version\":\"1.2.0\",\"kind\":\"job\",\"executor\":\"sh\",\"entry\":\"bin/run.sh\",\"sha256\":\"9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856\",\"archive_bytes\":192,\"unpacked_bytes\":89}",
                      *       "entry": "bin/run.sh",
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000053",
+                     *       "id": "01900000-0000-7000-8000-000000000054",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -30907,13 +31455,13 @@ export interface operations {
                      *       "archive_bytes": 192,
                      *       "argv": [],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "document": "{\"format\":1,\"name\":\"backup\",\"version\":\"1.2.0\",\"kind\":\"job\",\"executor\":\"sh\",\"entry\":\"bin/run.sh\",\"sha256\":\"9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856\",\"archive_bytes\":192,\"unpacked_bytes\":89}",
                      *       "entry": "bin/run.sh",
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000053",
+                     *       "id": "01900000-0000-7000-8000-000000000054",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -31055,15 +31603,15 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000041",
-                     *           "key_fingerprint": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12",
+                     *           "key_fingerprint": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
                      *           "published_at": "2026-01-31T12:00:00.000Z",
-                     *           "published_by": "01900000-0000-7000-8000-000000000002",
+                     *           "published_by": "01900000-0000-7000-8000-000000000001",
                      *           "state": "published",
                      *           "version": "0.2.0",
                      *           "withdrawn_at": null
@@ -31148,8 +31696,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T07:17:38Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28410232,\n        \"sha256\": \"d5d1f89ea6f5de2a5886b8e7b131207f13747f0c354c4e0b83b5c4771a757115\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4811472,\n        \"sha256\": \"0aed29fe749c58bb738209865905ba70731a94d7a892aa48084969742471667b\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"a5qvXr3JbVml/Z0cYdIGY40FKRDEguoa9ScesyjNqUM=\",\n  \"signature\": \"+jyOzypjMspIl2cLmYzE3SaPK3WVfX/P3HPIkMboWkkcEEWnyWcL1PDogOFYiV7OKZ3ve9gu3SJzxoG1XnMUAw==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T07:54:59Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28410232,\n        \"sha256\": \"d5d1f89ea6f5de2a5886b8e7b131207f13747f0c354c4e0b83b5c4771a757115\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4811472,\n        \"sha256\": \"0aed29fe749c58bb738209865905ba70731a94d7a892aa48084969742471667b\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"N87BY6Mv0e11etsXzzkUAvdpHh/NFDnMsKndEUlU+8w=\",\n  \"signature\": \"TBKXtuFYd0knZTD0QXkIurkU0I/iLsSxEb77dSGG2xGEmNkLJGroXXrb8iQyUXpHjp521yBMYPmTrU7/CafyBw==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -31165,10 +31713,10 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12",
+                     *       "key_fingerprint": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -31281,9 +31829,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "T5JT4NcT6YwUE7vw2CxDUatz5Lw5H/jJWNIGpIbvDyI=",
-                 *       "old": "a5qvXr3JbVml/Z0cYdIGY40FKRDEguoa9ScesyjNqUM=",
-                 *       "signature": "aTOlIiGmW9/UgZ36MGu7mMziwPLTEMRAYLfpvPvRBZAQ5UaMzI2Od0o7vvxwLoyWcTLuHCQwHnhKohZxmQawBg=="
+                 *       "new": "NgX4As8n5ezvLVV1C8vfGo1nMDD7uOqgQwR8uhhJG+k=",
+                 *       "old": "N87BY6Mv0e11etsXzzkUAvdpHh/NFDnMsKndEUlU+8w=",
+                 *       "signature": "S1EAuucXVdlOk7pQbjd1t7kXmLJmngXMGlwspep3nkQzabUrYK2V/EH8TevSP/YzbRpRDvzBEVKt/nnus675AQ=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -31298,8 +31846,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "943fa198a1b05e6f6ac068b21afbc893a6adca71aaa9c6bd70464d69dbb2b24f",
-                     *       "old_fingerprint": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12"
+                     *       "new_fingerprint": "305929cc32cafe240f51e59c6ef88a45bf12cf707539ae15b7403b5b7e5c7171",
+                     *       "old_fingerprint": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -31415,10 +31963,10 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12",
+                     *       "key_fingerprint": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -31439,7 +31987,7 @@ export interface operations {
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
-                     *       "published_by": "01900000-0000-7000-8000-000000000002",
+                     *       "published_by": "01900000-0000-7000-8000-000000000001",
                      *       "state": "published",
                      *       "version": "0.2.0",
                      *       "withdrawn_at": null
@@ -31522,15 +32070,15 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12",
+                     *       "key_fingerprint": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
-                     *       "published_by": "01900000-0000-7000-8000-000000000002",
+                     *       "published_by": "01900000-0000-7000-8000-000000000001",
                      *       "state": "published",
                      *       "version": "0.2.0",
                      *       "withdrawn_at": null
@@ -31658,15 +32206,15 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "c12d48a83aa62871d0880f9bb25e488d02c95e7da72dcfe237a3aa0db248ec12",
+                     *       "key_fingerprint": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
-                     *       "published_by": "01900000-0000-7000-8000-000000000002",
+                     *       "published_by": "01900000-0000-7000-8000-000000000001",
                      *       "state": "withdrawn",
                      *       "version": "0.2.0",
                      *       "withdrawn_at": "2026-01-31T12:00:00.000Z"
@@ -31897,7 +32445,7 @@ export interface operations {
                      *         {
                      *           "changed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "ends_at": null,
                      *           "id": "01900000-0000-7000-8000-000000000029",
                      *           "jitter_ms": 0,
@@ -31914,7 +32462,7 @@ export interface operations {
                      *           "name": "reports",
                      *           "next_due_at": "2026-01-31T12:00:00.000Z",
                      *           "overlap": "queue",
-                     *           "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *           "owner_id": "01900000-0000-7000-8000-000000000001",
                      *           "owner_name": "bootstrap",
                      *           "rule": {
                      *             "cron": "0 9 * * MON-FRI",
@@ -32038,7 +32586,7 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "ends_at": null,
                      *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "jitter_ms": 0,
@@ -32055,7 +32603,7 @@ export interface operations {
                      *       "name": "reports",
                      *       "next_due_at": "2026-01-31T12:00:00.000Z",
                      *       "overlap": "queue",
-                     *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_id": "01900000-0000-7000-8000-000000000001",
                      *       "owner_name": null,
                      *       "rule": {
                      *         "cron": "0 9 * * MON-FRI",
@@ -32554,7 +33102,7 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "ends_at": null,
                      *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "jitter_ms": 0,
@@ -32571,7 +33119,7 @@ export interface operations {
                      *       "name": "reports",
                      *       "next_due_at": "2026-01-31T12:00:00.000Z",
                      *       "overlap": "queue",
-                     *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_id": "01900000-0000-7000-8000-000000000001",
                      *       "owner_name": "bootstrap",
                      *       "rule": {
                      *         "cron": "0 9 * * MON-FRI",
@@ -32746,7 +33294,7 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "ends_at": null,
                      *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "jitter_ms": 0,
@@ -32763,7 +33311,7 @@ export interface operations {
                      *       "name": "reports",
                      *       "next_due_at": "2026-01-31T12:00:00.000Z",
                      *       "overlap": "queue",
-                     *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_id": "01900000-0000-7000-8000-000000000001",
                      *       "owner_name": null,
                      *       "rule": {
                      *         "cron": "0 9 * * MON-FRI",
@@ -32901,7 +33449,7 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "ends_at": null,
                      *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "jitter_ms": 0,
@@ -32918,7 +33466,7 @@ export interface operations {
                      *       "name": "reports",
                      *       "next_due_at": null,
                      *       "overlap": "queue",
-                     *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_id": "01900000-0000-7000-8000-000000000001",
                      *       "owner_name": null,
                      *       "rule": {
                      *         "cron": "0 9 * * MON-FRI",
@@ -33056,7 +33604,7 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "ends_at": null,
                      *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "jitter_ms": 0,
@@ -33073,7 +33621,7 @@ export interface operations {
                      *       "name": "reports",
                      *       "next_due_at": "2026-01-31T12:00:00.000Z",
                      *       "overlap": "queue",
-                     *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_id": "01900000-0000-7000-8000-000000000001",
                      *       "owner_name": null,
                      *       "rule": {
                      *         "cron": "0 9 * * MON-FRI",
@@ -33221,10 +33769,10 @@ export interface operations {
                      *           "duration_ms": null,
                      *           "ended_at": null,
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000116",
+                     *           "id": "01900000-0000-7000-8000-000000000117",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000117",
+                     *           "job_id": "01900000-0000-7000-8000-000000000118",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -33448,7 +33996,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000117"
+                     *       "job_id": "01900000-0000-7000-8000-000000000118"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -33583,7 +34131,7 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "ends_at": null,
                      *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "jitter_ms": 0,
@@ -33600,7 +34148,7 @@ export interface operations {
                      *       "name": "reports",
                      *       "next_due_at": "2026-01-31T12:00:00.000Z",
                      *       "overlap": "queue",
-                     *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_id": "01900000-0000-7000-8000-000000000001",
                      *       "owner_name": null,
                      *       "rule": {
                      *         "cron": "0 9 * * MON-FRI",
@@ -33853,7 +34401,7 @@ export interface operations {
                      *         {
                      *           "changed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "current_version": 2,
                      *           "default_target": null,
                      *           "description": "Shows how full the disks are",
@@ -33982,7 +34530,7 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "current_version": 1,
                      *       "default_target": null,
                      *       "description": "Shows how full the disks are",
@@ -34468,7 +35016,7 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "current_version": 2,
                      *       "default_target": null,
                      *       "description": "Shows how full the disks are",
@@ -34667,7 +35215,7 @@ export interface operations {
                      * @example {
                      *       "changed_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "current_version": 1,
                      *       "default_target": null,
                      *       "description": "Shows how full the disks are",
@@ -34920,7 +35468,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "author_id": "01900000-0000-7000-8000-000000000002",
+                     *           "author_id": "01900000-0000-7000-8000-000000000001",
                      *           "author_name": "bootstrap",
                      *           "body": null,
                      *           "body_bytes": 13,
@@ -34939,7 +35487,7 @@ export interface operations {
                      *           "version": 2
                      *         },
                      *         {
-                     *           "author_id": "01900000-0000-7000-8000-000000000002",
+                     *           "author_id": "01900000-0000-7000-8000-000000000001",
                      *           "author_name": "bootstrap",
                      *           "body": null,
                      *           "body_bytes": 6,
@@ -35076,7 +35624,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "author_id": "01900000-0000-7000-8000-000000000002",
+                     *       "author_id": "01900000-0000-7000-8000-000000000001",
                      *       "author_name": "bootstrap",
                      *       "body": "df -h | sort\n",
                      *       "body_bytes": 13,
@@ -35218,7 +35766,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "author_id": "01900000-0000-7000-8000-000000000002",
+                     *       "author_id": "01900000-0000-7000-8000-000000000001",
                      *       "author_name": "bootstrap",
                      *       "body": "df -h | sort\n",
                      *       "body_bytes": 13,
@@ -35325,7 +35873,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "author_id": "01900000-0000-7000-8000-000000000002",
+                     *       "author_id": "01900000-0000-7000-8000-000000000001",
                      *       "author_name": "bootstrap",
                      *       "body": "df -h | sort\n",
                      *       "body_bytes": 13,
@@ -35474,7 +36022,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "01900000-0000-7000-8000-000000000113",
+                     *           "id": "01900000-0000-7000-8000-000000000114",
                      *           "name": "proxy",
                      *           "package": "package:proxy@1.2.0",
                      *           "state_counts": {},
@@ -35959,7 +36507,7 @@ export interface operations {
                      *       "id": "01900000-0000-7000-8000-000000000035",
                      *       "name": "Ada",
                      *       "role": "owner",
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000005",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000007",
                      *       "tenant_name": "Example Ltd"
                      *     }
                      */
@@ -36074,7 +36622,7 @@ export interface operations {
                      * @example {
                      *       "agents": [
                      *         {
-                     *           "id": "01900000-0000-7000-8000-000000000003",
+                     *           "id": "01900000-0000-7000-8000-000000000005",
                      *           "is_online": true,
                      *           "name": "web-1"
                      *         }
@@ -36186,7 +36734,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000005",
+                     *       "id": "01900000-0000-7000-8000-000000000007",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -36279,7 +36827,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -36417,7 +36965,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000005",
+                     *       "id": "01900000-0000-7000-8000-000000000007",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -36543,9 +37091,9 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"server_version":"0.1.0","started_at":"2026-01-31T12:00:00.000Z","tenant_id":"01900000-0000-7000-8000-000000000005","type":"export","version":1}
-                     *     {"created_at":"2026-01-31T12:00:00.000Z","delete_at":null,"id":"01900000-0000-7000-8000-000000000005","is_deleted_by_operator":false,"name":"Example Ltd","passes_schedules_on":false,"plan":"pro","requires_second_factor":false,"type":"tenants"}
-                     *     {"created_at":"2026-01-31T12:00:00.000Z","created_by":null,"expires_at":null,"id":"01900000-0000-7000-8000-000000000002","last_used_at":"2026-01-31T12:00:00.000Z","limits":null,"name":"bootstrap","prefix":"mst_live_000000","previous_prefix":null,"previous_used_at":null,"previous_valid_until":null,"revoked_at":null,"role":"owner","rotated_by":null,"scopes":["agents:read","agents:write","agents:manage","agent_keys:read","agent_keys:write","commands:read","commands:run","commands:shell","commands:manage","approvals:decide","approvals:manage","api_keys:read","api_keys:write","audit:read","schedules:read","schedules:write","scripts:read","scripts:write","files:read","files:write","members:read","members:write","webhooks:write","integrations:read","integrations:write","tenant:manage","metrics:read","releases:manage","tenants:manage"],"tenant_id":"01900000-0000-7000-8000-000000000005","type":"api_keys"}
+                     * @example {"server_version":"0.1.0","started_at":"2026-01-31T12:00:00.000Z","tenant_id":"01900000-0000-7000-8000-000000000007","type":"export","version":1}
+                     *     {"created_at":"2026-01-31T12:00:00.000Z","delete_at":null,"id":"01900000-0000-7000-8000-000000000007","is_deleted_by_operator":false,"name":"Example Ltd","passes_schedules_on":false,"plan":"pro","requires_second_factor":false,"type":"tenants"}
+                     *     {"created_at":"2026-01-31T12:00:00.000Z","created_by":null,"expires_at":null,"id":"01900000-0000-7000-8000-000000000001","last_used_at":"2026-01-31T12:00:00.000Z","limits":null,"name":"bootstrap","prefix":"mst_live_000000","previous_prefix":null,"previous_used_at":null,"previous_valid_until":null,"revoked_at":null,"role":"owner","rotated_by":null,"scopes":["agents:read","agents:write","agents:manage","agent_keys:read","agent_keys:write","commands:read","commands:run","commands:shell","commands:manage","approvals:decide","approvals:manage","api_keys:read","api_keys:write","audit:read","schedules:read","schedules:write","scripts:read","scripts:write","files:read","files:write","members:read","members:write","webhooks:write","integrations:read","integrations:write","tenant:manage","metrics:read","releases:manage","tenants:manage"],"tenant_id":"01900000-0000-7000-8000-000000000007","type":"api_keys"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -36613,7 +37161,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -36749,7 +37297,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delete_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000005",
+                     *           "id": "01900000-0000-7000-8000-000000000007",
                      *           "limits": {
                      *             "history_days": 90,
                      *             "max_agents": null,
@@ -37521,8 +38069,8 @@ export interface operations {
                      *           "event": "job.finished",
                      *           "finished_at": null,
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000050",
-                     *           "job_id": "01900000-0000-7000-8000-000000000049",
+                     *           "id": "01900000-0000-7000-8000-000000000051",
+                     *           "job_id": "01900000-0000-7000-8000-000000000050",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
@@ -37637,8 +38185,8 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000050",
-                     *       "job_id": "01900000-0000-7000-8000-000000000049",
+                     *       "id": "01900000-0000-7000-8000-000000000051",
+                     *       "job_id": "01900000-0000-7000-8000-000000000050",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
@@ -37732,8 +38280,8 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000050",
-                     *       "job_id": "01900000-0000-7000-8000-000000000049",
+                     *       "id": "01900000-0000-7000-8000-000000000051",
+                     *       "job_id": "01900000-0000-7000-8000-000000000050",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
@@ -37863,7 +38411,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_00000000000000000000000000000000000000000/c="
+                     *       "secret": "whsec_+xVKpD3SKPEMvnr2fPhn1VMrO2WR9rboRwu/feGlIHU="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];
