@@ -102,6 +102,7 @@ test('a version that fails in its first wave halts, and a person goes back', asy
   await page.getByLabel('Agents of a wave').fill('1');
   await page.getByRole('button', { name: 'Save' }).click();
   const rollout = page.getByRole('region', { name: 'Rollout' });
+  await expect(rollout).toBeVisible();
   await expect(async () => {
     await page.reload();
     await expect(rollout.getByText('Halted: 1 failed, the limit is 0.')).toBeVisible({ timeout: 2_000 });

@@ -14,7 +14,7 @@ mod publishers;
 mod rehearsals;
 mod running;
 mod services;
-mod signed_packages;
+pub mod signed_packages;
 mod starter;
 mod triggers;
 

@@ -16,7 +16,7 @@ on_both_databases!(
 );
 
 /// Writes the publisher's own folder of a package with this program.
-pub(super) fn own_package(
+pub fn own_package(
     fixture: &Fixture,
     name: &str,
     version: &str,
@@ -35,7 +35,7 @@ pub(super) fn own_package(
 
 const JOB: &str = "kind = \"job\"";
 
-pub(super) async fn push(fixture: &Fixture, folder: &str) {
+pub async fn push(fixture: &Fixture, folder: &str) {
     fixture.cli().await.run(&["packages", "push", folder]).await.expect(0);
 }
 

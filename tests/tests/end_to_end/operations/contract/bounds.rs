@@ -5,6 +5,8 @@ use muster_tests::{Api, FakeAgent, Fixture, JsonFields as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::library::signed_packages::{own_package, push};
+
 /// A number of a request that has bounds.
 #[derive(Debug)]
 struct Bounded {
@@ -107,6 +109,11 @@ fn body(bounded: &Bounded, agent: &str) -> Value {
         ("/api/agents/{id}/command" | "/api/agents/keys/{id}/command", _) => {
             json!({"command": "execute", "data": {"script": "deploy"}})
         }
+        ("/api/assignments", _) => json!({"name": "bounds", "package": "package:tick@1",
+            "target": {"tags": ["bounds"]}, "rollout": {"wave_size": 1}}),
+        ("/api/assignments/{id}", _) => {
+            json!({"package": "package:tick@2", "rollout": {"wave_size": 1}})
+        }
         ("/api/integrations", _) => json!({"kind": "slack", "name": "bounds",
             "event_types": ["job.failed"], "settings": {"url": "https://hooks.invalid/x"}}),
         ("/api/scripts", _) => json!({"name": "bounds", "body": "true\n", "interpreter": "sh"}),
@@ -145,6 +152,13 @@ async fn number_out_of_its_bounds_is_refused_by_one_rule_in_every_operation() {
     let integration = fixture.api.post("/api/integrations", integration).await.expect(201);
     let script = json!({"name": "disk", "body": "df\n", "interpreter": "sh"});
     let script = fixture.api.post("/api/scripts", script).await.expect(201).id().to_owned();
+    for version in ["1", "2"] {
+        let kind = "kind = \"task\"\n[schedule]\ncron = \"0 0 1 1 *\"";
+        push(&fixture, &own_package(&fixture, "tick", version, "true\n", kind)).await;
+    }
+    let assignment =
+        json!({"name": "ticks", "package": "package:tick@1", "target": {"tags": ["bounds"]}});
+    let assignment = fixture.api.post("/api/assignments", assignment).await.expect(201);
     let (_, basic) = fixture.api.agent_key(json!({})).await;
     let basic = fixture.api.with_key(&basic);
 
@@ -166,6 +180,7 @@ async fn number_out_of_its_bounds_is_refused_by_one_rule_in_every_operation() {
             Some("scripts") => &script,
             Some("keys") => &api_key,
             Some("files") => file.id(),
+            Some("assignments") => assignment.id(),
             _ => &command,
         };
         let path = one.path.replace("{id}", id);
