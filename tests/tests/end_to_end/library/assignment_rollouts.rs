@@ -15,6 +15,7 @@ on_both_databases!(
     a_failed_wave_halts_and_the_others_keep_the_former_version,
     a_rollout_that_is_aborted_brings_the_former_version_back,
     a_new_assignment_reaches_its_agents_in_waves_also_those_that_join,
+    a_rollout_goes_on_after_the_server_is_killed_in_the_middle_of_a_wave,
 );
 
 const KIND: &str = "kind = \"task\"\n[schedule]\ncron = \"0 0 1 1 *\"";
@@ -192,4 +193,28 @@ async fn a_new_assignment_reaches_its_agents_in_waves_also_those_that_join(fixtu
     fleet.join("c").await;
     let all = [("a", "2 installed"), ("b", "2 installed"), ("c", "2 installed")];
     fleet.has(&path, &all).await;
+}
+
+async fn a_rollout_goes_on_after_the_server_is_killed_in_the_middle_of_a_wave(fixture: Fixture) {
+    let mut fleet = Fleet::of(fixture, &["a", "b", "c"]).await;
+    fleet.sign("2").await;
+    let path = fleet.assigned().await;
+    // The wave can't end before the server is killed: its agents must stay connected for a while.
+    let rollout = json!({"wave_size": 1, "healthy_for_ms": 3_000});
+    let body = json!({"package": "package:tick@2", "rollout": rollout});
+    fleet.fixture.api.patch(&path, body).await.expect(200);
+    eventually("the first wave has started", async || {
+        let assignment = fleet.fixture.api.get(&path).await.expect(200);
+        (assignment["rollout"]["wave"] == 1).then_some(())
+    })
+    .await;
+    fleet.fixture.server.kill_9();
+    fleet.fixture.server.resume();
+    fleet.fixture.server.ready().await;
+    let ended = fleet.ended(&path).await;
+    assert_eq!(ended["package"], "package:tick@2", "{ended}");
+    fleet.has(&path, &[("a", "2 installed"), ("b", "2 installed"), ("c", "2 installed")]).await;
+    let audit = fleet.fixture.api.get("/api/audit?action=assignment.finish").await.expect(200);
+    let entries = audit.list("items");
+    assert_eq!((entries.len(), &entries[0]["detail"]["wave"]), (1, &json!(3)), "{audit}");
 }
