@@ -2,7 +2,7 @@
 // the other specs, and leaves it as it was.
 import { expect } from '@playwright/test';
 import { serviceOf } from './archive';
-import { ask, checkScreen, checkScreens, send, test, TWO_LOOKS } from './story';
+import { ask, checkScreen, checkScreens, chooseLanguage, send, test, TWO_LOOKS, violationsOf } from './story';
 
 test.describe.configure({ mode: 'serial' });
 
@@ -104,6 +104,25 @@ test('agents that are offline stop a run, or are left out of it', async ({ page 
   await expect(page.getByRole('link', { name: /shop-3 · skipped/ })).toBeVisible();
   await expect(page.getByText('1 of 3 executions did not succeed.')).toBeVisible();
   await ask('resume_agent');
+});
+
+test('the step that runs is shown while it runs', async ({ page }) => {
+  const job = await send(page, 'POST', '/api/jobs', { target: { expression: 'name:shop-1' }, steps: [{ script: 'check' }, { name: 'Counting', script: 'count' }, { script: 'check' }] });
+  await expect.poll(async () => (await send(page, 'GET', `/api/jobs/${job.id}/executions`)).items.length).toBe(1);
+  const [execution] = (await send(page, 'GET', `/api/jobs/${job.id}/executions`)).items;
+  await page.goto(`/executions/${execution!.id}`);
+  const steps = page.getByRole('region', { name: 'Steps' }).getByRole('listitem');
+  await expect(steps).toHaveText([/succeeded.*check/, /running.*Counting/, /waits for its turn.*check/]);
+  await expect(page.getByText('now step 2 of 3 (Counting)')).toBeVisible();
+  expect(await violationsOf(page)).toEqual([]);
+  await chooseLanguage(page, 'de');
+  await expect(page.getByRole('region', { name: 'Schritte' }).getByRole('listitem').nth(2)).toContainText('noch nicht dran');
+  await chooseLanguage(page, 'en');
+  await page.goto(`/jobs/${job.id}`);
+  await expect(steps.nth(1)).toContainText('1 running');
+  await page.goBack();
+  await ask('finish_count');
+  await expect(steps).toHaveText([/succeeded.*check/, /succeeded.*Counting/, /succeeded.*check/]);
 });
 
 test('a service is assigned, and its run is restarted, stopped and started', async ({ page }) => {

@@ -327,7 +327,11 @@ impl Session<'_> {
 
     fn handle_ack(&mut self, ack: &Ack) {
         if ack.receipt.is_none() {
+            let is_known_again = self.outbox.awaits_offset(ack.command_id);
             self.outbox.acknowledge(ack.command_id, ack.offset_bytes);
+            if is_known_again {
+                self.push_step_progress(ack.command_id);
+            }
             return;
         }
         tracing::debug!(command_id = %ack.command_id, receipt = ?ack.receipt, "receipt");

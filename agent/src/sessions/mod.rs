@@ -307,6 +307,11 @@ impl<'a> Session<'a> {
             ExecutionEvent::Output(command_id) | ExecutionEvent::Settled(command_id) => {
                 self.outbox.enqueue(command_id);
             }
+            // Until the server knows the command again, its acknowledgement asks for it.
+            ExecutionEvent::Steps(command_id) if !self.outbox.awaits_offset(command_id) => {
+                self.push_step_progress(command_id);
+            }
+            ExecutionEvent::Steps(_) => {}
             ExecutionEvent::TaskRun(command_id) => {
                 // An event from before the inventory is about a run that is announced already.
                 if let Some(run) = self.agent.executions.task_run(command_id)
@@ -342,6 +347,12 @@ impl<'a> Session<'a> {
         let report = self.facts.as_mut().and_then(|facts| facts.borrow_and_update().clone());
         if let Some(report) = report {
             self.push(&AgentFrame::Facts(report));
+        }
+    }
+
+    pub(super) fn push_step_progress(&mut self, command_id: Uuid) {
+        if let Some(progress) = self.agent.executions.step_progress(command_id) {
+            self.push(&AgentFrame::StepProgress { command_id, progress });
         }
     }
 

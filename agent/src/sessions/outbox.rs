@@ -59,6 +59,11 @@ impl Outbox {
         self.entries.entry(command_id).or_default().awaits_offset = true;
     }
 
+    /// True for a listed command whose offset is not acknowledged yet.
+    pub fn awaits_offset(&self, command_id: Uuid) -> bool {
+        self.entries.get(&command_id).is_some_and(|entry| entry.awaits_offset)
+    }
+
     /// Queues a command that may have something to send.
     pub fn enqueue(&mut self, command_id: Uuid) {
         let entry = self.entries.entry(command_id).or_default();

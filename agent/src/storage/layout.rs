@@ -280,6 +280,10 @@ impl ExecutionDir {
     pub fn started(&self) -> PathBuf {
         self.0.join("started")
     }
+    /// How far the steps are.
+    pub fn steps(&self) -> PathBuf {
+        self.0.join("steps")
+    }
     pub fn output(&self) -> PathBuf {
         self.0.join("output")
     }

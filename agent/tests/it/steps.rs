@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use muster_agent::executions;
 use muster_agent::executions::ledger::NewCommand;
 use muster_agent::executions::ledger::record::{ParameterRecord, Settlement, StepLaunch};
+use muster_agent::executions::{self, ExecutionEvent};
 use muster_agent::platform::{Signal, signal_process};
 use muster_agent::storage;
 use muster_protocol::commands::step::{OnFailure, StepResult, StepState};
@@ -177,11 +177,24 @@ async fn steps_whose_shim_is_killed_between_them_are_lost_and_never_start_again(
     let id = command.command_id;
     let mut executions = host.executions(1);
     executions.accept(vec![command]);
+    // The start of each step is an event of its own.
+    let mut announced = 0;
+    while announced < 2 {
+        wait_for(&mut executions, |event| event == ExecutionEvent::Steps(id)).await;
+        let progress = executions.step_progress(id).expect("it runs");
+        announced = progress.ended.len() + 1;
+        assert!(progress.running.is_some(), "{progress:?}");
+    }
     wait_for(&mut executions, |_| host.output(id).stdout.ends_with(b"second\n")).await;
+    let progress = executions.step_progress(id).expect("it runs");
+    assert_eq!(states(&progress.ended), [StepState::Succeeded]);
+    assert_eq!(progress.running.map(|running| running.from_bytes), Some(6));
     let shim = executions::holder(&host.state.execution(id)).expect("the lock is signed").shim_pid;
     signal_process(shim, Signal::Kill);
     let response = settled(&mut executions, id).await;
     assert_eq!(response.outcome, Some(Outcome::Lost));
+    // What is known of them is reported.
+    assert_eq!(result(&response).steps, progress.ended);
     drop(executions);
     assert_eq!(host.executions(1).running_count(), 0);
     let count = fs::read_to_string(host.state.scripts().join("count")).expect("written");

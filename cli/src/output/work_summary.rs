@@ -20,6 +20,17 @@ pub fn work_summary(item: &Value) -> String {
     truncate(&words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" "))
 }
 
+/// The state of an execution; of one with steps, also which of them runs: `running 2/3`.
+pub fn state_and_step(execution: &Value) -> String {
+    let state = execution.get("state").and_then(Value::as_str).unwrap_or("-");
+    let steps = execution.get("steps").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let is_running = |step: &Value| step.get("state").and_then(Value::as_str) == Some("running");
+    match steps.iter().position(is_running) {
+        Some(at) => format!("{state} {}/{}", at + 1, steps.len()),
+        None => state.to_owned(),
+    }
+}
+
 /// A word in shell quotes, if it needs them.
 fn quote(word: &str) -> String {
     // Only a NUL byte can't be quoted, and no argument holds one.
@@ -43,6 +54,15 @@ mod tests {
         assert_eq!(work_summary(&json!({"script": "deploy"})), "deploy");
         assert_eq!(work_summary(&json!({"argv": ["sh", "-c", "echo $A"]})), "sh -c 'echo $A'");
         assert_eq!(work_summary(&json!({"script": null})), "-");
+    }
+
+    #[test]
+    fn a_running_execution_with_steps_shows_which_one_runs() {
+        let steps = json!([{"state": "succeeded"}, {"state": "running"}, {"state": null}]);
+        assert_eq!(state_and_step(&json!({"state": "running", "steps": steps})), "running 2/3");
+        assert_eq!(state_and_step(&json!({"state": "running"})), "running");
+        let ended = json!([{"state": "succeeded"}]);
+        assert_eq!(state_and_step(&json!({"state": "lost", "steps": ended})), "lost");
     }
 
     #[test]

@@ -110,6 +110,38 @@ pub struct StepResult {
     pub error: Option<String>,
 }
 
+/// How far an execution is whose steps have not all ended. It only grows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct StepProgress {
+    /// The results of the steps that have ended, in their order.
+    pub ended: Vec<StepResult>,
+    /// The step after these, which runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<RunningStep>,
+}
+
+/// A step that runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RunningStep {
+    /// By the host's clock, in milliseconds since the Unix epoch.
+    pub started_at_ms: u64,
+    /// Where its output begins in the stored output of both streams.
+    pub from_bytes: u64,
+}
+
+impl StepProgress {
+    /// True if an execution may be this far: no more steps than there can be, and each with a result of the
+    /// size that a result may have.
+    pub fn is_bounded(&self) -> bool {
+        let bytes =
+            |result: &StepResult| serde_json::to_vec(result).map_or(usize::MAX, |it| it.len());
+        self.ended.len() + usize::from(self.running.is_some()) <= MAX_STEPS
+            && self.ended.iter().all(|result| bytes(result) <= MAX_STEP_RESULT_BYTES)
+    }
+}
+
 impl StepResult {
     /// The result of a step that was not started.
     pub fn skipped(name: Option<String>, offset_bytes: u64) -> Self {
@@ -186,6 +218,24 @@ mod tests {
         for name in ["", " a", "a\n", "\u{1b}[2J", &"a".repeat(65)] {
             assert!(!is_step_name(name), "{name:?}");
         }
+    }
+
+    #[test]
+    fn progress_has_at_most_as_many_steps_as_an_execution_and_results_of_their_size() {
+        let result = StepResult::skipped(None, 0);
+        let running = Some(RunningStep::default());
+        let progress =
+            |count, running| StepProgress { ended: vec![result.clone(); count], running };
+        assert!(
+            progress(MAX_STEPS, None).is_bounded() && progress(MAX_STEPS - 1, running).is_bounded()
+        );
+        assert!(
+            !progress(MAX_STEPS, running).is_bounded()
+                && !progress(MAX_STEPS + 1, None).is_bounded()
+        );
+        let error = Some("x".repeat(MAX_STEP_RESULT_BYTES));
+        let ended = vec![StepResult { error, ..result.clone() }];
+        assert!(!StepProgress { ended, running: None }.is_bounded());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::result::Outcome;
 use crate::commands::attestation::Attestation;
+use crate::commands::step::StepProgress;
 use crate::facts::FactReport;
 use crate::library::CallReport;
 use crate::manifest::Manifest;
@@ -31,6 +32,8 @@ pub enum AgentFrame {
     },
     /// Full: the child was started.
     Started { command_id: Uuid },
+    /// Full: how far an execution with steps is. Sent when a step starts, and after a reconnection.
+    StepProgress { command_id: Uuid, progress: StepProgress },
     /// Full: the scripts that this host allows. Sent after `registered`, and whenever they or the
     /// policy change.
     Manifest {

@@ -235,6 +235,7 @@ impl Fixture {
                 lock_name: None,
                 has_secrets: false,
                 request_id: None,
+                step_progress: None,
             },
             deliver_in_epoch: None,
             idempotency: None,

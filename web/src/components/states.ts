@@ -16,6 +16,8 @@ export type AnyState =
   | 'resolved'
   | 'silenced'
   | 'wanted'
+  | 'unknown'
+  | 'step_waiting'
   | 'downloading'
   | 'installed'
   | 'stopping'
@@ -47,6 +49,8 @@ const LOOKS: Record<AnyState, [Shape, Tone]> = {
   expired: ['hourglass', 'warn'],
   rejected: ['stop', 'bad'],
   lost: ['question', 'lost'],
+  unknown: ['question', 'lost'],
+  step_waiting: ['dashes', 'quiet'],
   awaiting_approval: ['pause', 'warn'],
   paused: ['pause', 'quiet'],
   halted: ['stop', 'warn'],

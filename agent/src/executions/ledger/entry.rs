@@ -29,6 +29,8 @@ pub struct Entry {
     pub start_by: Option<BootInstant>,
     /// It runs a package, which must be there before its start.
     pub needs_package: bool,
+    /// It has steps, whose progress is reported.
+    pub has_steps: bool,
     /// A run that this host has started itself, which it announces to the server.
     pub task: Option<Box<TaskRun>>,
     /// A refusal or a cancellation of a command that was never accepted.
@@ -84,6 +86,7 @@ impl Entry {
             order: record.acceptance_count,
             start_by: record.start_by.clone(),
             needs_package: record.launch.as_ref().is_some_and(Launch::needs_download),
+            has_steps: record.launch.as_ref().is_some_and(|launch| !launch.steps.is_empty()),
             task: record.task.clone(),
             is_discardable: false,
             unsaved: None,
@@ -103,6 +106,7 @@ impl Entry {
             order: 0,
             start_by: None,
             needs_package: false,
+            has_steps: false,
             task: None,
             is_discardable: false,
             unsaved: None,

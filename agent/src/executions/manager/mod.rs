@@ -10,10 +10,12 @@ mod recovery;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_protocol::commands::step::StepProgress;
 use muster_protocol::frame::Response;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -34,8 +36,8 @@ use crate::executions::notifier::NotificationSocket;
 use crate::executions::packages::PackageError;
 use crate::executions::shim_watch;
 use crate::platform::{self};
-use crate::storage::StorageError;
 use crate::storage::layout::StateDir;
+use crate::storage::{self, StorageError};
 
 /// Interval at which responses that no server can request any more are deleted.
 const PURGE_EVERY: Duration = Duration::from_secs(24 * 3600);
@@ -47,6 +49,8 @@ pub enum ExecutionEvent {
     /// There may be new output.
     Output(Uuid),
     Settled(Uuid),
+    /// Another step has started.
+    Steps(Uuid),
     /// A run of a task was accepted.
     TaskRun(Uuid),
     /// The states of assignments are not those that were announced before.
@@ -76,6 +80,8 @@ pub struct ExecutionManager {
 struct ShimState {
     attempts: u32,
     is_started: bool,
+    /// Which file of progress was announced: its number, time and length.
+    announced_steps: Option<(u64, i64, u64)>,
 }
 
 /// The result of a background task.
@@ -376,6 +382,7 @@ impl ExecutionManager {
             self.report_started(command_id);
             if self.shims.get(&command_id).is_some_and(|shim| shim.is_started) {
                 self.events.push_back(ExecutionEvent::Output(command_id));
+                self.announce_steps(command_id);
             }
         }
     }
@@ -386,6 +393,29 @@ impl ExecutionManager {
             shim.is_started = true;
             self.events.push_back(ExecutionEvent::Started(command_id));
         }
+    }
+
+    fn announce_steps(&mut self, command_id: Uuid) {
+        if !self.ledger.entry(command_id).is_some_and(|entry| entry.has_steps) {
+            return;
+        }
+        let Ok(file) = self.state.execution(command_id).steps().metadata() else { return };
+        let file = Some((file.ino(), file.mtime_nsec(), file.len()));
+        let Some(shim) = self.shims.get_mut(&command_id) else { return };
+        // Notifications come with output too.
+        if shim.announced_steps != file {
+            shim.announced_steps = file;
+            self.events.push_back(ExecutionEvent::Steps(command_id));
+        }
+    }
+
+    /// How far a running execution with steps is; `None` for any other.
+    pub fn step_progress(&self, command_id: Uuid) -> Option<StepProgress> {
+        let entry = self.ledger.entry(command_id)?;
+        let is_asked = entry.has_steps && entry.phase == Phase::Running;
+        let path = is_asked.then(|| self.state.execution(command_id).steps())?;
+        // Notes of a shim that can't be read are left out, as by `lost`.
+        storage::read_sealed(&path).ok().flatten()
     }
 
     /// The first deadline of the waiting commands.

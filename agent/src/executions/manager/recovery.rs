@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use muster_protocol::commands::step::StepProgress;
 use muster_protocol::frame::{Outcome, Response};
 use uuid::Uuid;
 
@@ -132,10 +133,13 @@ impl ExecutionManager {
 
 /// The response to a command whose result can't be known, with the output that was recorded.
 fn lost(command_id: Uuid, execution: &ExecutionDir) -> Response {
-    let result = match output_reader::recorded_from_start(&execution.output()) {
+    let mut result = match output_reader::recorded_from_start(&execution.output()) {
         Ok((recorded, hashes)) => hashes.into_result(recorded.result_of_lost_execution()),
         Err(_) => output_reader::Recorded::default().result_of_lost_execution(),
     };
+    let progress: Option<StepProgress> = storage::read_sealed(&execution.steps()).ok().flatten();
+    // How the step ended that ran is not known.
+    result.steps = progress.map(|progress| progress.ended).unwrap_or_default();
     Response {
         data: result_data(&result),
         ..refusal(command_id, Outcome::Lost, "lost", LOST.to_owned())

@@ -7,7 +7,9 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use muster_protocol::commands::attestation::AttestedStep;
-use muster_protocol::commands::step::{OnFailure, StepResult, StepState};
+use muster_protocol::commands::step::{
+    OnFailure, RunningStep, StepProgress, StepResult, StepState,
+};
 
 use super::capture::OutputCapture;
 use super::found::{Found, attested_step, find, program_sha256};
@@ -66,7 +68,8 @@ pub fn run(
     let mut results = Vec::with_capacity(launch.steps.len());
     for (number, step) in launch.steps.iter().enumerate() {
         let values = parameters.steps.get(number).ok_or(ShimError::NoParameters)?;
-        results.push(runner.step(step, values)?);
+        let result = runner.step(step, values, &results)?;
+        results.push(result);
     }
     let StepRunner { capture, is_timed_out, is_cancelled, attested, .. } = runner;
     let mut result = capture.finish(millis(started.elapsed()));
@@ -94,6 +97,7 @@ impl StepRunner<'_> {
         &mut self,
         step: &StepLaunch,
         values: &ParameterRecord,
+        before: &[StepResult],
     ) -> Result<StepResult, ShimError> {
         let execution = self.execution;
         self.attested.push(attested_step(&step.launch, values));
@@ -108,12 +112,13 @@ impl StepRunner<'_> {
         if self.is_stopped {
             return Ok(skipped);
         }
-        let (started, started_at_ms) = (Instant::now(), Some(unix_now_ms()));
+        let (started, started_at_ms) = (Instant::now(), unix_now_ms());
+        self.note(before, RunningStep { started_at_ms, from_bytes });
         let ended = self.start(step, values, started)?;
         // Of this step alone: the next one must not find them.
         secret_files::remove(&execution.dir);
         let result = StepResult {
-            started_at_ms,
+            started_at_ms: Some(started_at_ms),
             duration_ms: Some(millis(started.elapsed())),
             to_bytes: self.capture.stored_bytes(),
             ..skipped
@@ -139,6 +144,20 @@ impl StepRunner<'_> {
             || self.is_timed_out
             || (is_failure && step.on_failure == OnFailure::Stop);
         Ok(result)
+    }
+
+    /// Notes how far the steps are, for people and in case that this shim is killed. Without space for it the
+    /// steps run all the same.
+    fn note(&self, ended: &[StepResult], running: RunningStep) {
+        let progress = StepProgress { ended: ended.to_vec(), running: Some(running) };
+        let bytes = storage::seal(&progress);
+        match storage::replace_synced(&self.execution.dir.steps(), &bytes) {
+            Ok(()) => self.execution.notifier.notify(),
+            Err(error) => self
+                .execution
+                .log
+                .line(format!("failed to note the progress of the steps: {error}")),
+        }
     }
 
     /// Starts a step and waits for its end; or why it could not be started.

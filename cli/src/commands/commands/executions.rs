@@ -15,13 +15,13 @@ use crate::output::printer::print;
 use crate::output::table::Column;
 use crate::output::text::sanitize;
 use crate::output::time_format::shown_milliseconds;
-use crate::output::work_summary::work_summary;
+use crate::output::work_summary::{state_and_step, work_summary};
 use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 8] = [
     Column::of("ID", "id"),
     Column::by("SCRIPT", work_summary),
-    Column::of("STATE", "state"),
+    Column::by("STATE", state_and_step),
     Column::of("AGENT", "agent_name"),
     Column::of("EXIT", "exit_code"),
     Column::of("TRIGGER", "trigger"),

@@ -15,7 +15,7 @@ use crate::explanation::{OptionNames, option};
 use crate::input::instants::instant;
 use crate::listing::{LatestLimit, Limit, List};
 use crate::output::table::Column;
-use crate::output::work_summary::work_summary;
+use crate::output::work_summary::{state_and_step, work_summary};
 use crate::session::Session;
 
 const COLUMNS: [Column; 6] = [
@@ -30,7 +30,7 @@ const COLUMNS: [Column; 6] = [
 const EXECUTION_COLUMNS: [Column; 6] = [
     Column::of("ID", "id"),
     Column::of("AGENT", "agent_name"),
-    Column::of("STATE", "state"),
+    Column::by("STATE", state_and_step),
     Column::of("EXIT", "exit_code"),
     Column::of("FINISHED", "finished_at"),
     Column::of("ERROR", "error"),

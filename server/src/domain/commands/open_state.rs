@@ -2,6 +2,7 @@
 //! do. Pure.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::command_state::CommandState;
 use super::job_state::JobState;
@@ -31,6 +32,24 @@ pub struct OpenExecution<'a> {
     pub not_before: Option<Timestamp>,
     /// A lock that it waits for, and the execution that holds it.
     pub lock: Option<(&'a str, CommandId)>,
+    /// The step that runs, as far as its agent has reported.
+    pub step: Option<CurrentStep<'a>>,
+}
+
+/// The step of an execution that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CurrentStep<'a> {
+    /// Counted from 1.
+    pub number: usize,
+    pub count: usize,
+    pub name: Option<&'a str>,
+}
+
+impl fmt::Display for CurrentStep<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step {} of {}", self.number, self.count)?;
+        self.name.map_or(Ok(()), |name| write!(f, " ({name})"))
+    }
 }
 
 impl OpenExecution<'_> {
@@ -56,14 +75,16 @@ impl OpenExecution<'_> {
             ),
             (_, None) => match self.started_at {
                 Some(at) => format!(
-                    "It runs on {name} since {at}. The host ends it at {} at the latest. You can cancel it.",
+                    "It runs on {name} since {at}{}. The host ends it at {} at the latest. You can cancel it.",
+                    self.step.map(|step| format!(", now {step}")).unwrap_or_default(),
                     at.plus_ms(self.timeout_ms)
                 ),
                 None => format!("It runs on {name}. You can cancel it."),
             },
             (_, Some(since)) => format!(
-                "It started on {name}, which is offline since {since}, and continues there. Its result \
+                "It started on {name}, which is offline since {since}, and continues there{}. Its result \
                  arrives when the agent reconnects; after {} it is lost. You can cancel it.",
+                self.step.map(|step| format!(", with {step} or a later one")).unwrap_or_default(),
                 since.plus_ms(self.lost_after_ms)
             ),
         })
@@ -184,7 +205,26 @@ mod tests {
             attempt: 1,
             not_before: None,
             lock: None,
+            step: None,
         }
+    }
+
+    #[test]
+    fn a_running_execution_names_the_step_that_its_agent_has_reported() {
+        let step = Some(CurrentStep { number: 2, count: 3, name: Some("Release") });
+        let running =
+            OpenExecution { started_at: Some(Timestamp(0)), step, ..open(CommandState::Running) };
+        let sentence = running.explanation().expect("open");
+        assert!(
+            sentence.contains("since 1970-01-01T00:00:00.000Z, now step 2 of 3 (Release)."),
+            "{sentence}"
+        );
+        let away = OpenExecution { offline_since: Some(Timestamp(0)), ..running };
+        let sentence = away.explanation().expect("open");
+        assert!(
+            sentence.contains("continues there, with step 2 of 3 (Release) or a later one."),
+            "{sentence}"
+        );
     }
 
     #[test]

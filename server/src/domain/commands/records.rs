@@ -53,6 +53,8 @@ pub struct CommandRecord {
     pub has_secrets: bool,
     /// The id of the request that asked for it, for logs.
     pub request_id: Option<String>,
+    /// How far its steps are, as the agent reported before their end: JSON.
+    pub step_progress: Option<String>,
 }
 
 /// The report of an agent about a command.

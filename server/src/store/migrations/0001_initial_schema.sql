@@ -523,7 +523,9 @@ CREATE TABLE commands (
     -- It was requested with secret parameters, which are deleted at its end.
     has_secrets boolean NOT NULL DEFAULT FALSE,
     -- The id of the request that asked for it, for logs.
-    request_id text
+    request_id text,
+    -- How far its steps are, as JSON; kept if it is lost.
+    step_progress text
 );
 CREATE INDEX commands_retries ON commands (job_id, not_before)
     WHERE not_before IS NOT NULL AND finished_at IS NULL;

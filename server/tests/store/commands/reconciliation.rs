@@ -19,6 +19,7 @@ on_both_databases!(
     a_cancel_is_repeated,
     a_cancelled_command_that_never_arrived_is_not_sent_again,
     a_lost_command_that_still_runs_is_cancelled_all_the_same,
+    progress_of_steps_is_that_of_the_own_agent_and_stays_only_if_the_execution_is_lost,
 );
 
 async fn reconcile(
@@ -129,4 +130,35 @@ async fn a_lost_command_that_still_runs_is_cancelled_all_the_same(fixture: Fixtu
     assert_eq!(fixture.state(id).await, CommandState::Lost);
     let listed = [(id, InventoryState::Running)];
     assert_eq!(reconcile(&fixture, &session, &listed).await.cancels, [id]);
+}
+
+async fn progress_of_steps_is_that_of_the_own_agent_and_stays_only_if_the_execution_is_lost(
+    fixture: Fixture,
+) {
+    let (session, other) = (fixture.agent("host").await, fixture.agent("other").await);
+    let (ended, lost) = (fixture.delivered(&session).await, fixture.delivered(&session).await);
+    let tell = async |by: &OpenedSession, command_id, text: &str| {
+        let operation = RecordProgress {
+            agent_id: by.agent_id,
+            epoch: by.epoch,
+            progress: Progress::Steps { command_id, progress: text.to_owned() },
+            now: NOW,
+        };
+        fixture.store.writer().commit(operation).await.expect("recorded");
+    };
+    let known = async |id| fixture.command(id).await.command.step_progress;
+    for id in [ended, lost] {
+        start(&fixture, &session, id).await;
+        tell(&session, id, "first").await;
+        tell(&session, id, "second").await;
+        tell(&other, id, "of another agent").await;
+        assert_eq!(known(id).await.as_deref(), Some("second"));
+    }
+    fixture.settle(&session, ended, Outcome::Failed).await;
+    assert_eq!(known(ended).await, None, "the result has it");
+    let listed = [(ended, InventoryState::Settled)];
+    reconcile(&fixture, &session, &listed).await;
+    assert_eq!(fixture.state(lost).await, CommandState::Lost);
+    tell(&session, lost, "later").await;
+    assert_eq!(known(lost).await.as_deref(), Some("second"));
 }

@@ -105,6 +105,7 @@ impl Past {
             lock_name: None,
             has_secrets: false,
             request_id: None,
+            step_progress: None,
         }
     }
 

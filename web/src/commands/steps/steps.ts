@@ -9,7 +9,7 @@ type Requested = Partial<Pick<Schemas['StepBody'], 'name' | 'script' | 'argv' | 
 
 export const MAX_STEPS = 20;
 export const STEP_NAME_CHARS = 64;
-export const STEP_STATES: readonly StepState[] = ['succeeded', 'failed', 'timed_out', 'cancelled', 'skipped'];
+export const STEP_STATES: readonly StepState[] = ['succeeded', 'failed', 'timed_out', 'cancelled', 'skipped', 'unknown', 'running'];
 
 /** A step as a form has it: texts. */
 export interface StepDraft {

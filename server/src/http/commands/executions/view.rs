@@ -6,13 +6,13 @@ use utoipa::ToSchema;
 
 use crate::domain::commands::approval::{ApprovalState, WorkApproval, end_sentence};
 use crate::domain::commands::command_state::CommandState;
-use crate::domain::commands::open_state::OpenExecution;
+use crate::domain::commands::open_state::{CurrentStep, OpenExecution};
 use crate::domain::commands::records::ReportRecord;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, CommandId, JobId, PrincipalId};
 use crate::domain::time::Timestamp;
 use crate::http::commands::jobs::FileTransferBody;
-use crate::http::commands::steps::StepView;
+use crate::http::commands::steps::{KnownSteps, StepView};
 use crate::http::views::{stdin_bytes, stored_json};
 use crate::services::commands::Execution;
 use crate::store::queries::OutputSummary;
@@ -36,7 +36,7 @@ pub(in crate::http) struct ExecutionView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
     argv: Option<Value>,
-    /// Its steps, with their results once the agent has reported.
+    /// Its steps, with what is known of each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     steps: Vec<StepView>,
     #[schema(value_type = Object)]
@@ -164,6 +164,11 @@ impl From<Execution> for ExecutionView {
         let row = found.command;
         let approval = found.approval.as_ref();
         let pending = approval.filter(|approval| approval.state == ApprovalState::Pending);
+        let data = stored_json(&row.data);
+        let reported = found.report.as_ref().map(|report| stored_json(&report.data));
+        let known = KnownSteps::new(row.state, reported.as_ref(), row.step_progress.as_deref());
+        let steps = StepView::all(&data, &known);
+        let current = known.current().and_then(|number| Some((number, steps.get(number - 1)?)));
         let open = OpenExecution {
             state: row.state,
             agent_name: agent_name.as_deref().unwrap_or("the agent"),
@@ -179,6 +184,11 @@ impl From<Execution> for ExecutionView {
             attempt: row.attempt,
             not_before: row.not_before,
             lock: row.lock.as_deref().zip(lock_holder),
+            step: current.map(|(number, step)| CurrentStep {
+                number,
+                count: steps.len(),
+                name: step.title(),
+            }),
         };
         let explanation = open.explanation();
         let (report, late) = match found.report {
@@ -188,8 +198,6 @@ impl From<Execution> for ExecutionView {
         let attestation = report.as_ref().and_then(|report| report.attestation.as_deref());
         let attestation = attestation.and_then(|stored| serde_json::from_str(stored).ok());
         let result = report.as_ref().map(ExecutionResult::from).unwrap_or_default();
-        let reported_steps =
-            report.as_ref().and_then(|report| stored_json(&report.data).get("steps").cloned());
         let (error, error_code) = match report {
             Some(report) => (report.error, report.error_code),
             None => (
@@ -197,9 +205,7 @@ impl From<Execution> for ExecutionView {
                 row.end_reason.map(|reason| reason.as_str().to_owned()),
             ),
         };
-        let data = stored_json(&row.data);
         let stdin_bytes = stdin_bytes(&data);
-        let steps = StepView::all(&data, reported_steps.as_ref());
         let (parameters, argv, file) = match data {
             Value::Object(mut data) => {
                 (data.remove("parameters"), data.remove("argv"), data.remove("file"))

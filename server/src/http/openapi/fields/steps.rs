@@ -13,7 +13,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
     let steps = json!({"type": ["array", "null"], "items": reference("StepBody"), "minItems": 1,
         "maxItems": MAX_STEPS});
     let on_failure = json!({"type": "string", "enum": ["stop", "continue"]});
-    let states = ["succeeded", "failed", "timed_out", "cancelled", "skipped"];
+    let states = ["running", "succeeded", "failed", "timed_out", "cancelled", "skipped", "unknown"];
     let state = json!({"oneOf": [{"type": "null"}, {"type": "string", "enum": states}]});
     vec![
         ("JobBody", "steps", steps.clone()),

@@ -159,6 +159,7 @@ mod tests {
             lock_name: None,
             has_secrets: false,
             request_id: None,
+            step_progress: None,
         }
     }
 

@@ -6,6 +6,7 @@ mod host;
 
 use bytes::Bytes;
 use muster_protocol::commands::attestation::Attestation;
+use muster_protocol::commands::step::StepProgress;
 use muster_protocol::frame::output::decode_frame;
 use muster_protocol::frame::{
     AgentFrame, DecodeError, ErrorCode, Outcome, Receipt, Registration, Response, ServerFrame,
@@ -107,6 +108,15 @@ impl LiveSession {
             Ok(AgentFrame::Started { command_id }) => {
                 let command_id = CommandId(command_id);
                 self.progress(command_id, Progress::Started { command_id }, transport).await
+            }
+            Ok(AgentFrame::StepProgress { command_id, progress }) => {
+                let command_id = CommandId(command_id);
+                let bounded = Some(progress).filter(StepProgress::is_bounded);
+                let Some(Ok(progress)) = bounded.as_ref().map(serde_json::to_string) else {
+                    let message = "there are more steps or larger results than an execution has";
+                    return self.refuse(ErrorCode::InvalidFrame, message.into(), transport).await;
+                };
+                self.progress(command_id, Progress::Steps { command_id, progress }, transport).await
             }
             Ok(AgentFrame::Manifest { manifest, error, policy, forbidden_commands }) => {
                 let policy = host::ReportedPolicy { allow: policy, forbidden_commands };

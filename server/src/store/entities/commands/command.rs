@@ -65,6 +65,8 @@ pub struct Model {
     pub has_secrets: bool,
     /// The id of the request that asked for it, for logs.
     pub request_id: Option<String>,
+    /// How far its steps are: JSON.
+    pub step_progress: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
@@ -103,6 +105,7 @@ impl From<Model> for CommandRecord {
             lock: row.lock_name,
             has_secrets: row.has_secrets,
             request_id: row.request_id,
+            step_progress: row.step_progress,
         }
     }
 }
@@ -168,6 +171,7 @@ impl NewCommand {
             not_before: None,
             lock_name: self.lock_name,
             request_id: self.request_id,
+            step_progress: None,
         }
     }
 }

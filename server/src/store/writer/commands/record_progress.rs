@@ -1,6 +1,6 @@
-//! Records the progress that agents report: accepted and started.
+//! Records the progress that agents report: accepted, started, and how far the steps are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
 use sea_orm::{
@@ -21,13 +21,15 @@ use crate::store::writer::rows::pad_to_power_of_two;
 use crate::store::writer::{BatchOperation, MAX_LIST};
 
 /// A step that an agent reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// Its ledger contains a command. `acceptance_count`: commands that the ledger has accepted so
     /// far.
     Accepted { acceptance_count: u64 },
     /// The child was started.
     Started { command_id: CommandId },
+    /// It is so far with the steps of a command: JSON.
+    Steps { command_id: CommandId, progress: String },
 }
 
 /// Records a step.
@@ -53,18 +55,28 @@ impl BatchOperation for RecordProgress {
         let epochs = Epochs::read(tx, operations.iter().map(|op| op.agent_id)).await?;
         let mut counts: HashMap<AgentId, u64> = HashMap::new();
         let mut started = Vec::new();
+        let mut steps = BTreeMap::new();
         for op in operations.iter().filter(|op| epochs.check(op.agent_id, op.epoch).is_ok()) {
-            match op.progress {
+            match &op.progress {
                 Progress::Accepted { acceptance_count } => {
                     let count = counts.entry(op.agent_id).or_default();
-                    *count = Ord::max(acceptance_count, *count);
+                    *count = Ord::max(*acceptance_count, *count);
                 }
-                Progress::Started { command_id } => started.push((op.agent_id, command_id, op.now)),
+                Progress::Started { command_id } => {
+                    started.push((op.agent_id, *command_id, op.now));
+                }
+                // The last one counts.
+                Progress::Steps { command_id, progress } => {
+                    steps.insert((op.agent_id, *command_id), progress);
+                }
             }
         }
         write_counts(transaction, counts.into_iter().collect()).await?;
         for started in started.chunks(MAX_LIST) {
             mark_running(transaction, started).await?;
+        }
+        for ((agent_id, command_id), progress) in steps {
+            store_steps(transaction, agent_id, command_id, progress).await?;
         }
         Ok(operations.iter().map(|op| epochs.check(op.agent_id, op.epoch)).collect())
     }
@@ -104,6 +116,23 @@ async fn mark_running(
                 .in_tuples(pad_to_power_of_two(started.iter().map(|(agent, id, _)| (*id, *agent)))),
         )
         .filter(command::Column::State.is_in([CommandState::Queued, CommandState::Delivered]))
+        .exec(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Stores how far the steps of a command are, if it is one of this agent and has not ended.
+async fn store_steps(
+    transaction: &DatabaseTransaction,
+    agent_id: AgentId,
+    command_id: CommandId,
+    progress: &str,
+) -> Result<(), DbErr> {
+    command::Entity::update_many()
+        .col_expr(command::Column::StepProgress, progress.into())
+        .filter(command::Column::Id.eq(command_id))
+        .filter(command::Column::AgentId.eq(agent_id))
+        .filter(command::Column::FinishedAt.is_null())
         .exec(transaction)
         .await?;
     Ok(())

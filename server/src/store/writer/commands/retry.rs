@@ -118,6 +118,7 @@ fn next_attempt(row: command::Model, job: &RetryingJob, now: Timestamp) -> Optio
         attempt: row.attempt + 1,
         retry_of: Some(row.id),
         not_before: Some(not_before),
+        step_progress: None,
         ..row
     })
 }

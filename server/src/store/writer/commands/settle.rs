@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use muster_protocol::frame::{Outcome, Receipt};
 use muster_protocol::library::CallReport;
-use sea_orm::sea_query::ExprTrait as _;
+use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
     ColumnTrait as _, Condition, DatabaseTransaction, DbErr, EntityTrait as _,
     IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
@@ -244,7 +244,14 @@ async fn write_end(
     operations: &[&Settle],
 ) -> Result<(), DbErr> {
     let now = operations.iter().map(|op| op.now).max().unwrap_or(Timestamp(0));
-    let ended = end_of(state, now)
+    let end = end_of(state, now);
+    let end = match state {
+        // It is all that is known of the steps.
+        CommandState::Lost => end,
+        // The result has them.
+        _ => end.col_expr(command::Column::StepProgress, Expr::value(None::<String>)),
+    };
+    let ended = end
         .filter(
             command::Column::Id
                 .is_in(pad_to_power_of_two(operations.iter().map(|op| op.command_id))),

@@ -1,5 +1,6 @@
 //! Executions of several steps.
 
+mod progress;
 mod rules;
 mod versions;
 
