@@ -5958,7 +5958,7 @@ export interface components {
              * @description Bytes of standard input.
              */
             stdin_bytes?: number | null;
-            /** @description Its steps, with their results once the agent has reported. */
+            /** @description Its steps, with what is known of each. */
             steps?: components["schemas"]["StepView"][];
             /** Format: int64 */
             timeout_ms: number;
@@ -8288,8 +8288,12 @@ export interface components {
              */
             signal?: number | null;
             started_at?: components["schemas"]["Timestamp"] | null;
-            /** @description `succeeded`, `failed`, `timed_out`, `cancelled` or `skipped`; `null` until the agent reports. */
-            state?: null | ("succeeded" | "failed" | "timed_out" | "cancelled" | "skipped");
+            /**
+             * @description `running`; `succeeded`, `failed`, `timed_out`, `cancelled` or `skipped` once it has ended; `unknown` if the
+             *     execution is lost and nothing is known of its end. `null` while it waits for its turn, and of an execution
+             *     that ended without a report of its steps.
+             */
+            state?: null | ("running" | "succeeded" | "failed" | "timed_out" | "cancelled" | "skipped" | "unknown");
             /** Format: int64 */
             timeout_ms?: number | null;
         };
@@ -9290,7 +9294,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:vjhW7/LDSYHs6Ql4DSWBpa46B6I0CCmHhmKY6uVXlQY",
+                     *           "fingerprint": "SHA256:jiUKyn/74S4wsEGVkhiGF/Ce4rQ1/Tfq5Wq/v7+i6cw",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000005",
                      *           "ip": "192.0.2.2",
@@ -9303,7 +9307,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v595",
                      *           "policy": "manifest",
-                     *           "public_key": "vA4jAttA+qu7+ABKgQ+gjG6ge5d31xq47R8t/j5lJrM=",
+                     *           "public_key": "WbhEFoYN6BllxeMhBl7/z7GG4uJsBdHDw/d9h3ZywNY=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -9441,7 +9445,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:vjhW7/LDSYHs6Ql4DSWBpa46B6I0CCmHhmKY6uVXlQY",
+                     *           "fingerprint": "SHA256:jiUKyn/74S4wsEGVkhiGF/Ce4rQ1/Tfq5Wq/v7+i6cw",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000005",
                      *           "ip": "192.0.2.2",
@@ -9454,7 +9458,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v595",
                      *           "policy": "manifest",
-                     *           "public_key": "vA4jAttA+qu7+ABKgQ+gjG6ge5d31xq47R8t/j5lJrM=",
+                     *           "public_key": "WbhEFoYN6BllxeMhBl7/z7GG4uJsBdHDw/d9h3ZywNY=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -11238,7 +11242,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:vjhW7/LDSYHs6Ql4DSWBpa46B6I0CCmHhmKY6uVXlQY",
+                     *       "fingerprint": "SHA256:jiUKyn/74S4wsEGVkhiGF/Ce4rQ1/Tfq5Wq/v7+i6cw",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000005",
                      *       "ip": "192.0.2.2",
@@ -11252,7 +11256,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "vA4jAttA+qu7+ABKgQ+gjG6ge5d31xq47R8t/j5lJrM=",
+                     *       "public_key": "WbhEFoYN6BllxeMhBl7/z7GG4uJsBdHDw/d9h3ZywNY=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11537,7 +11541,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:vjhW7/LDSYHs6Ql4DSWBpa46B6I0CCmHhmKY6uVXlQY",
+                     *       "fingerprint": "SHA256:jiUKyn/74S4wsEGVkhiGF/Ce4rQ1/Tfq5Wq/v7+i6cw",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000005",
                      *       "ip": "192.0.2.2",
@@ -11550,7 +11554,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "vA4jAttA+qu7+ABKgQ+gjG6ge5d31xq47R8t/j5lJrM=",
+                     *       "public_key": "WbhEFoYN6BllxeMhBl7/z7GG4uJsBdHDw/d9h3ZywNY=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11559,12 +11563,12 @@ export interface operations {
                      *       ],
                      *       "telemetry": {
                      *         "at": "2026-01-31T12:00:00.000Z",
-                     *         "cpu_percent": 67.4,
-                     *         "disk_percent": 0.3,
+                     *         "cpu_percent": 67.2,
+                     *         "disk_percent": 0.2,
                      *         "load_1m": 1.66,
-                     *         "memory_percent": 3.9,
+                     *         "memory_percent": 7.2,
                      *         "running_executions": 0,
-                     *         "uptime_seconds": 41634
+                     *         "uptime_seconds": 42961
                      *       },
                      *       "transport": "websocket",
                      *       "update": null,
@@ -11759,7 +11763,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:vjhW7/LDSYHs6Ql4DSWBpa46B6I0CCmHhmKY6uVXlQY",
+                     *       "fingerprint": "SHA256:jiUKyn/74S4wsEGVkhiGF/Ce4rQ1/Tfq5Wq/v7+i6cw",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000005",
                      *       "ip": "192.0.2.2",
@@ -11772,7 +11776,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "vA4jAttA+qu7+ABKgQ+gjG6ge5d31xq47R8t/j5lJrM=",
+                     *       "public_key": "WbhEFoYN6BllxeMhBl7/z7GG4uJsBdHDw/d9h3ZywNY=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -12437,12 +12441,12 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "cpu_percent": 67.4,
-                     *           "disk_percent": 0.3,
+                     *           "cpu_percent": 67.2,
+                     *           "disk_percent": 0.2,
                      *           "load_1m": 1.66,
-                     *           "memory_percent": 3.9,
+                     *           "memory_percent": 7.2,
                      *           "running_executions": 0,
-                     *           "uptime_seconds": 41634
+                     *           "uptime_seconds": 42961
                      *         }
                      *       ]
                      *     }
@@ -13592,7 +13596,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "8db7ca780cb74fc6518922df928f7c1fb04b32660a9fe1f89a7deaef86f9ebaa",
+                     *           "agents_sha256": "0335cd8ab99d7e593fdbb361444f4bb69f07ee7c2684c57dd8afe29e810a44f4",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -13620,7 +13624,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "c12413c0db3b5ad35c7495b0f9620af5fa467f67e59a9d05a548245fb4d32e39",
+                     *           "script_sha256": "e8372bc3bf3aa6316aa6f8738d8a20a89fdd1f2dee40b1cfd0d3ebff029cf0bd",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -14011,7 +14015,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "8db7ca780cb74fc6518922df928f7c1fb04b32660a9fe1f89a7deaef86f9ebaa",
+                     *       "agents_sha256": "0335cd8ab99d7e593fdbb361444f4bb69f07ee7c2684c57dd8afe29e810a44f4",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14045,7 +14049,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "c12413c0db3b5ad35c7495b0f9620af5fa467f67e59a9d05a548245fb4d32e39",
+                     *       "script_sha256": "e8372bc3bf3aa6316aa6f8738d8a20a89fdd1f2dee40b1cfd0d3ebff029cf0bd",
                      *       "state": "pending"
                      *     }
                      */
@@ -14141,7 +14145,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "8db7ca780cb74fc6518922df928f7c1fb04b32660a9fe1f89a7deaef86f9ebaa",
+                     *       "agents_sha256": "0335cd8ab99d7e593fdbb361444f4bb69f07ee7c2684c57dd8afe29e810a44f4",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14175,7 +14179,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "c12413c0db3b5ad35c7495b0f9620af5fa467f67e59a9d05a548245fb4d32e39",
+                     *       "script_sha256": "e8372bc3bf3aa6316aa6f8738d8a20a89fdd1f2dee40b1cfd0d3ebff029cf0bd",
                      *       "state": "approved"
                      *     }
                      */
@@ -14316,7 +14320,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "8db7ca780cb74fc6518922df928f7c1fb04b32660a9fe1f89a7deaef86f9ebaa",
+                     *       "agents_sha256": "0335cd8ab99d7e593fdbb361444f4bb69f07ee7c2684c57dd8afe29e810a44f4",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14350,7 +14354,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "c12413c0db3b5ad35c7495b0f9620af5fa467f67e59a9d05a548245fb4d32e39",
+                     *       "script_sha256": "e8372bc3bf3aa6316aa6f8738d8a20a89fdd1f2dee40b1cfd0d3ebff029cf0bd",
                      *       "state": "refused"
                      *     }
                      */
@@ -14886,7 +14890,7 @@ export interface operations {
                  *       },
                  *       "target": {
                  *         "tags": [
-                 *           "web"
+                 *           "reports"
                  *         ]
                  *       }
                  *     }
@@ -14910,7 +14914,7 @@ export interface operations {
                      *       "kind": "task",
                      *       "name": "nightly-report",
                      *       "package": "package:report@1.1.0",
-                     *       "package_id": "01900000-0000-7000-8000-000000000128",
+                     *       "package_id": "01900000-0000-7000-8000-000000000044",
                      *       "parameters": {},
                      *       "rollout": {
                      *         "former_package": "package:report@1.0.0",
@@ -14924,7 +14928,7 @@ export interface operations {
                      *       },
                      *       "target": {
                      *         "tags": [
-                     *           "web"
+                     *           "reports"
                      *         ]
                      *       }
                      *     }
@@ -15059,13 +15063,13 @@ export interface operations {
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000005",
                      *           "agent_name": "web-1",
-                     *           "error": null,
-                     *           "error_code": null,
+                     *           "error": "the host's policy does not allow scripts and packages of the library; set {\"allow\": \"library\"} in policy.json on the host, or run a script of its manifest",
+                     *           "error_code": "library_not_allowed",
                      *           "is_connected": true,
-                     *           "reported_at": null,
+                     *           "reported_at": "2026-01-31T12:00:00.000Z",
                      *           "service": null,
                      *           "skipped_count": 0,
-                     *           "state": "wanted",
+                     *           "state": "failed",
                      *           "version": "1.0.0",
                      *           "wave": null
                      *         }
@@ -15179,7 +15183,7 @@ export interface operations {
                      *       "rollout": null,
                      *       "target": {
                      *         "tags": [
-                     *           "web"
+                     *           "reports"
                      *         ]
                      *       }
                      *     }
@@ -15303,6 +15307,25 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000001",
+                     *       "id": "01900000-0000-7000-8000-000000000002",
+                     *       "kind": "task",
+                     *       "name": "nightly-report",
+                     *       "package": "package:report@1.1.0",
+                     *       "package_id": "01900000-0000-7000-8000-000000000044",
+                     *       "parameters": {},
+                     *       "rollout": null,
+                     *       "target": {
+                     *         "tags": [
+                     *           "reports"
+                     *         ]
+                     *       }
+                     *     }
+                     */
                     "application/json": components["schemas"]["AssignmentView"];
                 };
             };
@@ -15350,16 +15373,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "code": "assignment_changed",
-                     *       "detail": "the rollout went on at the same time; read the assignment and try again",
-                     *       "request_id": "01900000-0000-7000-8000-000000000044",
-                     *       "status": 409,
-                     *       "title": "Conflict",
-                     *       "type": "about:blank"
-                     *     }
-                     */
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
@@ -15441,7 +15454,7 @@ export interface operations {
                      *       "kind": "task",
                      *       "name": "nightly-report",
                      *       "package": "package:report@1.1.0",
-                     *       "package_id": "01900000-0000-7000-8000-000000000128",
+                     *       "package_id": "01900000-0000-7000-8000-000000000044",
                      *       "parameters": {},
                      *       "rollout": {
                      *         "former_package": "package:report@1.0.0",
@@ -15455,7 +15468,7 @@ export interface operations {
                      *       },
                      *       "target": {
                      *         "tags": [
-                     *           "web"
+                     *           "reports"
                      *         ]
                      *       }
                      *     }
@@ -15611,7 +15624,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000043",
-                     *           "link": 112,
+                     *           "link": 113,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000005",
@@ -15631,7 +15644,7 @@ export interface operations {
                      *             "script": "deploy"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000059",
-                     *           "link": 111,
+                     *           "link": 112,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000060",
@@ -15661,7 +15674,7 @@ export interface operations {
                      *             "trusts_holders": false
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000061",
-                     *           "link": 110,
+                     *           "link": 111,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000062",
@@ -15675,11 +15688,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "305929cc32cafe240f51e59c6ef88a45bf12cf707539ae15b7403b5b7e5c7171",
-                     *             "old": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa"
+                     *             "new": "9b4c48bf0dbe87436aa248c91b6dc3348aa66b108f61a67a64b2af6d9af55227",
+                     *             "old": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000063",
-                     *           "link": 109,
+                     *           "link": 110,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000064",
@@ -15696,7 +15709,7 @@ export interface operations {
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000065",
-                     *           "link": 108,
+                     *           "link": 109,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000041",
@@ -15722,7 +15735,7 @@ export interface operations {
                      *             "trusts_holders": false
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000066",
-                     *           "link": 107,
+                     *           "link": 108,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000067",
@@ -15737,7 +15750,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000068",
-                     *           "link": 106,
+                     *           "link": 107,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -15756,7 +15769,7 @@ export interface operations {
                      *             "state": "active"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000069",
-                     *           "link": 105,
+                     *           "link": 106,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -15775,7 +15788,7 @@ export interface operations {
                      *             "state": "paused"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000070",
-                     *           "link": 104,
+                     *           "link": 105,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -15794,7 +15807,7 @@ export interface operations {
                      *             "state": "active"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000071",
-                     *           "link": 103,
+                     *           "link": 104,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -15813,7 +15826,7 @@ export interface operations {
                      *             "state": "active"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000072",
-                     *           "link": 102,
+                     *           "link": 103,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -15827,11 +15840,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa",
+                     *             "key": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000073",
-                     *           "link": 101,
+                     *           "link": 102,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000041",
@@ -15847,11 +15860,11 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "0aed29fe749c58bb738209865905ba70731a94d7a892aa48084969742471667b",
+                     *             "sha256": "81b63891182d1666fd9d43e53af188a28fe7a4244ed1d9d279eab5cba7a269cc",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000074",
-                     *           "link": 100,
+                     *           "link": 101,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000041",
@@ -15867,11 +15880,11 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "d5d1f89ea6f5de2a5886b8e7b131207f13747f0c354c4e0b83b5c4771a757115",
+                     *             "sha256": "4b8699b0b6a8e6eeb4d89e7bc2cac3d40cb79bb2be2f4119dee11efef401fb24",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000075",
-                     *           "link": 99,
+                     *           "link": 100,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000041",
@@ -15885,11 +15898,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa",
+                     *             "key": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000076",
-                     *           "link": 98,
+                     *           "link": 99,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000041",
@@ -15904,7 +15917,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000042",
-                     *           "link": 97,
+                     *           "link": 98,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000009",
@@ -15923,7 +15936,7 @@ export interface operations {
                      *             "replaced_agent": null
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000077",
-                     *           "link": 96,
+                     *           "link": 97,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000009",
@@ -15949,7 +15962,7 @@ export interface operations {
                      *             "trusts_holders": false
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000078",
-                     *           "link": 95,
+                     *           "link": 96,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000010",
@@ -15964,7 +15977,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000079",
-                     *           "link": 94,
+                     *           "link": 95,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000017",
@@ -15984,7 +15997,7 @@ export interface operations {
                      *             "script": "deploy"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000080",
-                     *           "link": 93,
+                     *           "link": 94,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000017",
@@ -16005,7 +16018,7 @@ export interface operations {
                      *             "script": "deploy"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000081",
-                     *           "link": 92,
+                     *           "link": 93,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000082",
@@ -16020,7 +16033,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000083",
-                     *           "link": 91,
+                     *           "link": 92,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000016",
@@ -16040,7 +16053,7 @@ export interface operations {
                      *             "script": "deploy"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000084",
-                     *           "link": 90,
+                     *           "link": 91,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000016",
@@ -16055,7 +16068,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000085",
-                     *           "link": 89,
+                     *           "link": 90,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000019",
@@ -16075,7 +16088,7 @@ export interface operations {
                      *             "waves": 1
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000086",
-                     *           "link": 88,
+                     *           "link": 89,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000019",
@@ -16090,7 +16103,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000087",
-                     *           "link": 87,
+                     *           "link": 88,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000004",
@@ -16105,7 +16118,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000088",
-                     *           "link": 86,
+                     *           "link": 87,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000004",
@@ -16120,7 +16133,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000089",
-                     *           "link": 85,
+                     *           "link": 86,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000004",
@@ -16140,7 +16153,7 @@ export interface operations {
                      *             "waves": 1
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000090",
-                     *           "link": 84,
+                     *           "link": 85,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000004",
@@ -16166,7 +16179,7 @@ export interface operations {
                      *             "trusts_holders": false
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000091",
-                     *           "link": 83,
+                     *           "link": 84,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000092",
@@ -16186,7 +16199,7 @@ export interface operations {
                      *             "waves": null
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000045",
-                     *           "link": 82,
+                     *           "link": 83,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000046",
@@ -16201,7 +16214,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000093",
-                     *           "link": 81,
+                     *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000034",
@@ -16218,7 +16231,7 @@ export interface operations {
                      *             "host": "hooks.invalid"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000094",
-                     *           "link": 80,
+                     *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000034",
@@ -16243,7 +16256,7 @@ export interface operations {
                      *             "name": "operations"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000095",
-                     *           "link": 79,
+                     *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000034",
@@ -16268,7 +16281,7 @@ export interface operations {
                      *             "name": "operations"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000096",
-                     *           "link": 78,
+                     *           "link": 79,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000034",
@@ -16283,7 +16296,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000097",
-                     *           "link": 77,
+                     *           "link": 78,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000098",
@@ -16300,7 +16313,7 @@ export interface operations {
                      *             "delivery_id": "01900000-0000-7000-8000-000000000099"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000100",
-                     *           "link": 76,
+                     *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000098",
@@ -16320,7 +16333,7 @@ export interface operations {
                      *             "waves": null
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000101",
-                     *           "link": 75,
+                     *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000102",
@@ -16343,7 +16356,7 @@ export interface operations {
                      *             "name": "receiver"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000103",
-                     *           "link": 74,
+                     *           "link": 75,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000098",
@@ -16358,7 +16371,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000104",
-                     *           "link": 73,
+                     *           "link": 74,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -16378,7 +16391,7 @@ export interface operations {
                      *             "owner_id": "01900000-0000-7000-8000-000000000001"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000105",
-                     *           "link": 72,
+                     *           "link": 73,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -16396,7 +16409,7 @@ export interface operations {
                      *             "job_id": "01900000-0000-7000-8000-000000000040"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000106",
-                     *           "link": 71,
+                     *           "link": 72,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -16416,7 +16429,7 @@ export interface operations {
                      *             "waves": null
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000107",
-                     *           "link": 70,
+                     *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000040",
@@ -16436,7 +16449,7 @@ export interface operations {
                      *             "owner_id": "01900000-0000-7000-8000-000000000001"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000108",
-                     *           "link": 69,
+                     *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -16456,7 +16469,7 @@ export interface operations {
                      *             "owner_id": "01900000-0000-7000-8000-000000000001"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000109",
-                     *           "link": 68,
+                     *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -16474,7 +16487,7 @@ export interface operations {
                      *             "name": "disk-report"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000110",
-                     *           "link": 67,
+                     *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000037",
@@ -16493,7 +16506,7 @@ export interface operations {
                      *             "version": "1.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000111",
-                     *           "link": 66,
+                     *           "link": 67,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000112",
@@ -16508,7 +16521,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000113",
-                     *           "link": 65,
+                     *           "link": 66,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000114",
@@ -16526,7 +16539,7 @@ export interface operations {
                      *             "name": "proxy"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000115",
-                     *           "link": 64,
+                     *           "link": 65,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000114",
@@ -16544,7 +16557,7 @@ export interface operations {
                      *             "name": "proxy"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000116",
-                     *           "link": 63,
+                     *           "link": 64,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000114",
@@ -16552,7 +16565,7 @@ export interface operations {
                      *           "subject_name": "proxy"
                      *         }
                      *       ],
-                     *       "next_cursor": "63.01a211b3-4ebd-726c-bed6-4791f64bbd0d"
+                     *       "next_cursor": "64.01a211c7-8b5f-73c9-9251-3b876e871aa8"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -16661,10 +16674,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000007","after":0,"public_key":"w8DUrkQi8pY6YRstG5ehtk23QItmGdH1pQR4hnPddgA=","is_complete":false}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":97,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000009","subject_name":"fake","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000043","link":112,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000005","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"112.01a211b3-680e-703e-9169-8f5c643740eb"}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000007","after":0,"public_key":"z/f6cpIsq3YKbgyvU77jFTyTh55V6p9UAb3gdPFr+TE=","is_complete":false}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":98,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000009","subject_name":"fake","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000043","link":113,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000005","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"end","position":"113.01a211c7-a484-7512-b0cb-f90db5b366b2"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -16745,10 +16758,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "2af067ea46718a02616734783bcdcceb52993363568e10cf36b50c67f56386ba",
-                     *       "number": 112,
-                     *       "public_key": "w8DUrkQi8pY6YRstG5ehtk23QItmGdH1pQR4hnPddgA=",
-                     *       "signature": "vQ58qm0CtwWC4X8Ou4qlDYhbNW0wXTmBKIN117TS3AtUg5z0n879x1Om1zQ3tqSkIYc3rOMOybOxAoRkcRBVBQ==",
+                     *       "hash": "1ce569bc4e1f3bc950593302266386379c5ed116ce1e2d58e7fc47c5052aa6d1",
+                     *       "number": 113,
+                     *       "public_key": "z/f6cpIsq3YKbgyvU77jFTyTh55V6p9UAb3gdPFr+TE=",
+                     *       "signature": "pxg6Ar+Lu027MgJeg8PsAKS2qCrRk9BhQh3/fn9Z33VikqPrlbA+aj9+KhiHN9tS9KOVaFIEw256gxFwEwMjDA==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000007"
                      *     }
                      */
@@ -16933,19 +16946,19 @@ export interface operations {
                     /**
                      * @example {
                      *       "after": 0,
-                     *       "entry_count": 112,
+                     *       "entry_count": 113,
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "2af067ea46718a02616734783bcdcceb52993363568e10cf36b50c67f56386ba",
-                     *         "number": 112,
-                     *         "public_key": "w8DUrkQi8pY6YRstG5ehtk23QItmGdH1pQR4hnPddgA=",
-                     *         "signature": "vQ58qm0CtwWC4X8Ou4qlDYhbNW0wXTmBKIN117TS3AtUg5z0n879x1Om1zQ3tqSkIYc3rOMOybOxAoRkcRBVBQ==",
+                     *         "hash": "1ce569bc4e1f3bc950593302266386379c5ed116ce1e2d58e7fc47c5052aa6d1",
+                     *         "number": 113,
+                     *         "public_key": "z/f6cpIsq3YKbgyvU77jFTyTh55V6p9UAb3gdPFr+TE=",
+                     *         "signature": "pxg6Ar+Lu027MgJeg8PsAKS2qCrRk9BhQh3/fn9Z33VikqPrlbA+aj9+KhiHN9tS9KOVaFIEw256gxFwEwMjDA==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000007"
                      *       },
                      *       "is_intact": true,
-                     *       "last_link": 112,
-                     *       "link_count": 112,
+                     *       "last_link": 113,
+                     *       "link_count": 113,
                      *       "next_after": null
                      *     }
                      */
@@ -17873,8 +17886,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_AUzJ7RjppDb19uS8dDNt4b5Qd3XgJ9ww_bbTTohbZfi1ZUcap0EwVVgZxzFc3OVE5x_YPFpOw9lNccERVIZJ3Tj_sKI7anAgQPiM-FWwnCt1y6-2_UHYBdxySnTCwDSw-zCggb_GOGhVnMdDoVnYrIBvJrSZN6tx8QcZV12qA9FiTN9esqXIIDl0MsJrRr5a3zfN_1KbnOWiazKdWKasdWiTJRFvmTndrT_oK4Q-Q35jprOYGbJEkK5YNU4z2g4JdIlpx4J6GXDxo5FUB0h0ZGblMt9_Qn2IFTUimJJ0AOFiBMF7kOb7CPBQBTcHFUrKSOmsMfyKcyKJnbNir6qlhgZsqZmBg4JjcPusqzUm_YJmjnQHNclXoXtm5_kdi-t7YEYvKW6cFiMcz1ZoHeBqZcuUnKQq5g_9hf5rF6ll1yR45JIl_attoaXBvqS6WbqX8_9KEmyaTBLAyBSmtUttfkmEYBAv5O3ZLM28BA",
-                 *       "code": "513245"
+                 *       "challenge": "mst_challenge_ATFo6JCM4iu9M6yZBiUYbV93SG0itqiACCHJg392Bxyy167AEgOjwszKIbGIz4Q-SoofBXVWCPxeAub0W687exCqgOC6Cbb73y-5SKj_cIPCwYEU3lz_grgeHkUk-UR6AGLbcIqStWLaLAkt8cqjhXPNSr7I8u-_I-ZXJzfns9g3xlcZR9sV_1SaImGoMrMrb9IMEnB-Q-HPa5P2zEEq0x73OwMWzYjJBux4HdrsY2F4g13l4nyeGjAl24YueRM3uQ1Vv83VgcKSRM7NKmu8Yo1actgEreEneilJNSOhiA7K2m47bGy9O176pAjdwOPwEp9HYxSTmTRiAW3hGDFcSchjQ-JofQWtTVVycvyxd5I0L1KWY_dqvApehOsUptiI2qYUlHUrsHovHduuepomv6rGoI9oF9WDv3AsOsFtDfMUOzewH3eExuFuafDiVVaP5ieqLo3ao97irBuFLZDz3_--DcOn",
+                 *       "code": "231042"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -18446,11 +18459,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_AUzJ7RjppDb1g-ToomQXxgCnc2ADK9E_E2qBWCwohmfJ-7LrJqqnHv8yoJlG1Q9gCSc_7xjIWD2a-Crlq_ONEv9MkLQERpSquCuQeFgZ722WvIBFsDSLvOF6r80y2xTm9Vr1uvtjgQS4pcE7q_oqxIItfbsr5HIa1KeAIT8Nl8EfNFh2mrzzWi_NhgdrLl-B6f7h1XgizEK4E6DOFmMGAc5YGUs_O3LwOjUu7mbqJYiUq3beAJgr8FLMTFGET5gA9gXScEoRxlRCLzggKlCxpddrlpFEpUaO6sJxdWIVKqlixb_6WpnyZDMNSeyJAPLlECER00aXwIpNN3g7tt7YOpDATgAHeJqzoIZ7c7VyozbbI9VrCfPGJzzlNkiEuvdKvtIWZNQ7Q9LxyEG7TM331HU9Rjzd2l4KwCFh",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJzeVJTbVRDUC1SUnI1d0V4ajN6dXVmTW1xeEFHMXFGbFVsc1VEbEg4MmZVIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "ux2JgtEbCUIFjdShsh9e60qZL6OERsqdO6tueB2E66w",
-                 *         "signature": "MEUCIQDOUIOLZdcbg-2FdS1fScKnBj3Zz4A8OloCrHGU5IuqCwIgJQ0XfsNwjNSoz2dQXtBI_WQ0AS7hgYCkuqclpl5pX9c",
-                 *         "user_handle": "AaIRs2modrmhTxlkpXtGgw"
+                 *         "challenge": "mst_passkey_ATFo6JCM4iu9MyxMpCa7kZuNYUMrccEtY8AgQ_R6FUDCiu2Unl5GQxKChDqIgd4htXoCSepNXfWQ9BW-F6-p137AcLvUUcMKm3MIxDeaVDzm9xyl37iVcCCGmYlIbQ54wmxLRG0DM_9h2ly9dMe1qPZ5o6GQl1ksuJh2Oxhp5WfrOVkS8XPJ4eqWw6VXWBlMIOe7gbiBoDeoZK5BnXThrbpX48cvKJ6iGFWSWsiGfJ1kOu2c6-46QWOJCb8gnJrVoIB3b3iQv6ltFWO9_AUulfbd7A3xka3-iTDumImqJxHDotwuxlSOpb0xFfK0NWM7w0bkh10K3Yk4a93EEVpAcif9Eu5zqOZsjwx7t3zAOv3hOLFkLwhLz4qX4rTzMmcwqdpPaH76seeRsaKgHtz5T2pZ1JNx6LNfsZX1",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJnVVdoc25ZNmNqSFg5WUswcTR1SW5SeU1DZ1djcXBSdnd2NGtXU3ctSWRBIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "a5PP8Zd_6SNRC0uOvabrOOwUp_sBRki2ikjgWFmlvUA",
+                 *         "signature": "MEYCIQDXjPH5-A91k3ahabUzuSa-Z_O3LqO_uWwPYxtJjLJBpgIhAKQGXycP7bdFIjhqWidM34caCE8mznGfwF9IPr0s93bE",
+                 *         "user_handle": "AaIRx6YWcPaF8ONxFSvGhw"
                  *       }
                  *     }
                  */
@@ -18479,7 +18492,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000131"
+                     *       "session_id": "01900000-0000-7000-8000-000000000130"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -18580,10 +18593,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_AUzJ7RjppDb1g-ToomQXxgCnc2ADK9E_E2qBWCwohmfJ-7LrJqqnHv8yoJlG1Q9gCSc_7xjIWD2a-Crlq_ONEv9MkLQERpSquCuQeFgZ722WvIBFsDSLvOF6r80y2xTm9Vr1uvtjgQS4pcE7q_oqxIItfbsr5HIa1KeAIT8Nl8EfNFh2mrzzWi_NhgdrLl-B6f7h1XgizEK4E6DOFmMGAc5YGUs_O3LwOjUu7mbqJYiUq3beAJgr8FLMTFGET5gA9gXScEoRxlRCLzggKlCxpddrlpFEpUaO6sJxdWIVKqlixb_6WpnyZDMNSeyJAPLlECER00aXwIpNN3g7tt7YOpDATgAHeJqzoIZ7c7VyozbbI9VrCfPGJzzlNkiEuvdKvtIWZNQ7Q9LxyEG7TM331HU9Rjzd2l4KwCFh",
+                     *       "challenge": "mst_passkey_ATFo6JCM4iu9MyxMpCa7kZuNYUMrccEtY8AgQ_R6FUDCiu2Unl5GQxKChDqIgd4htXoCSepNXfWQ9BW-F6-p137AcLvUUcMKm3MIxDeaVDzm9xyl37iVcCCGmYlIbQ54wmxLRG0DM_9h2ly9dMe1qPZ5o6GQl1ksuJh2Oxhp5WfrOVkS8XPJ4eqWw6VXWBlMIOe7gbiBoDeoZK5BnXThrbpX48cvKJ6iGFWSWsiGfJ1kOu2c6-46QWOJCb8gnJrVoIB3b3iQv6ltFWO9_AUulfbd7A3xka3-iTDumImqJxHDotwuxlSOpb0xFfK0NWM7w0bkh10K3Yk4a93EEVpAcif9Eu5zqOZsjwx7t3zAOv3hOLFkLwhLz4qX4rTzMmcwqdpPaH76seeRsaKgHtz5T2pZ1JNx6LNfsZX1",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "syRSmTCP-RRr5wExj3zuufMmqxAG1qFlUlsUDlH82fU"
+                     *       "nonce": "gUWhsnY6cjHX9YK0q4uInRyMCgWcqpRvwv4kWSw-IdA"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -19192,7 +19205,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "276251",
+                 *       "code": "513318",
                  *       "registration_id": "01900000-0000-7000-8000-000000000127"
                  *     }
                  */
@@ -19348,7 +19361,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000133"
+                     *       "session_id": "01900000-0000-7000-8000-000000000132"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -20427,7 +20440,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000132",
+                     *       "request_id": "01900000-0000-7000-8000-000000000131",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -20635,7 +20648,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000130",
+                     *       "request_id": "01900000-0000-7000-8000-000000000129",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -20726,7 +20739,7 @@ export interface operations {
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 1,
+                     *             "duration_ms": 2,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -20856,7 +20869,7 @@ export interface operations {
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 1,
+                     *         "duration_ms": 2,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -21520,7 +21533,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 1,
+                     *           "duration_ms": 2,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
@@ -21653,14 +21666,14 @@ export interface operations {
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000048\",\"agent_id\":\"01900000-0000-7000-8000-000000000005\",\"public_key\":\"vA4jAttA+qu7+ABKgQ+gjG6ge5d31xq47R8t/j5lJrM=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795593293127,\"ended_at_ms\":1795593293129},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "ZA0fnvqopwoijhSTgxrIQ6qeuDj4nbZELSSHCZsDJM7+lp9YTpIgZGVEFG5AoTcb8bWSIJlAwFC9cZCSkbPVAw=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000048\",\"agent_id\":\"01900000-0000-7000-8000-000000000005\",\"public_key\":\"WbhEFoYN6BllxeMhBl7/z7GG4uJsBdHDw/d9h3ZywNY=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795594619419,\"ended_at_ms\":1795594619422},\"result\":{\"exit_code\":3,\"duration_ms\":2,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "PyEd0IAQRCXKoqvoQl3j3JtyoZqGJBVGKFdF6cuCNnMT0O+BGuSXTA9LpK9TlQy3Uz4N6pUUEXl757Re1271BA=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 1,
+                     *       "duration_ms": 2,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
@@ -24179,7 +24192,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
+                     *       "secret": "whsec_00000000000000000000000000000000+PPSP1nbfek="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -24762,7 +24775,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_00/gD1L6qvMw35Adj4OgWnUdin1fxho62O6O29Fb8p4="
+                     *       "secret": "whsec_000000000/fRWt0dpRsZ3v/KNwoEE6c9gdTyZAPQfws="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -25755,7 +25768,7 @@ export interface operations {
                      * @example {
                      *       "attempt_count": 1,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "due_at": "2026-01-31T12:00:00.000Z",
+                     *       "due_at": null,
                      *       "event": "job.failed",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
@@ -25769,7 +25782,7 @@ export interface operations {
                      *         "took_ms": 1
                      *       },
                      *       "repeat_count": 0,
-                     *       "state": "pending"
+                     *       "state": "queued"
                      *     }
                      */
                     "application/json": components["schemas"]["IntegrationDeliveryView"];
@@ -25897,7 +25910,7 @@ export interface operations {
                      *       "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *       "response": null,
                      *       "status": null,
-                     *       "took_ms": 2
+                     *       "took_ms": 0
                      *     }
                      */
                     "application/json": components["schemas"]["WebhookAttempt"];
@@ -27790,7 +27803,7 @@ export interface operations {
                      *       "explanation": "Executions: 0 ended, 1 on their hosts, 0 queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000129",
+                     *       "id": "01900000-0000-7000-8000-000000000128",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
@@ -29074,7 +29087,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "452626"
+                 *       "code": "638122"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -29411,10 +29424,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACC7HYmC0RsJQgWN1KGyH17rSpkvo4RGyp07q254HYTrrKUBAgMmIAEhWCAtzyUqUG_5eUFqpkwu0rnOrNBIzJ3UkesHsEmC9SvraSJYIImqOaFmTM2YRFcr9dSSUn_Kl2AoWsUk93FYZe3kFdCC",
-                 *       "challenge": "mst_passkey_AUzJ7RjppDb1OvUNpGwoz5zNUwnHa2TrTX7aTsJfDTXtlR4mtU7_GRQm-VOKturErCRABi6FekagfIfYW1HPuwUQZkOzmxiiUUyH9uhezzqicBFvp8AacHd6G8bG7-QWqD_2VXUagDfb1bBuK-Uc0uSc4g6NnLbH4ADpUqT1YC1ZxIWADkFbk_oBB9QpbHn_sEK4MiwXhSL8GxqGF5G_lMbKbbI5CBd8QSM-ur6VOixrUbYpUoNZYRlBdOw3VstCrDgflhCaBeq1dN_SMcgFOv5Hapqy34osSnsk5qECwOLjDPPKJdmeX8WNtJmO63QeuqbZmLXQQ3Zj_8mGSS58ngMiG-XlRqSlBUEbzQrRYwR-ek0XAp-YpX3FFO3QW5UKdiOyeXzCx6rBo8W2aWxHqDd4UkftD4pA7CQ0qK1oD2nnA4bO9Lk6edQT3jDR1V2bXYplyw9HWtsHvpCHmXQhCMM2GFMV0HojkXj8o9geaQ-UXN_Gc_xHH-X3bFEoqFp9RCXfHx2iPuQ6IefCkKvkFp5JSjmo5qcH1a9_kwwgrdVP6Ot9dv5TSnUl9R6pOMG90FPrJpY4gBi22zbtJeqXPIEHD2rVk9_24zI8C8clX6K-NNJsfx4eS6g6ofA0LOZG5LRngzSTtvCUwL6SRlYplDYSHuAn1myuiKD6vgPdBDTXb1v9DXrlr07r8ash7A9BHbvYscb9V-xBeskGjZFi1FWubipf8JWaIC3B58pSft8jGNY_sfWOqVBtg71bRgXT2snua5YDhl81mg",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJ0U2drbDJ4UmtuU0RWaXBaVUl0bDcydG1talU2cHBLUnRKS212cnVTMFc0IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "ux2JgtEbCUIFjdShsh9e60qZL6OERsqdO6tueB2E66w",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACBrk8_xl3_pI1ELS469pus47BSn-wFGSLaKSOBYWaW9QKUBAgMmIAEhWCA36QEfhSk7F46uuIP0fRj1MdpAMKN6ENRKUtV8HwrOwSJYIEm7eHx-L1sQzRv4Jj5MpUQMLO_8KWy0MIYb4uZx6BU3",
+                 *       "challenge": "mst_passkey_ATFo6JCM4iu9UVj4kHLRqpEvVaXG6DHdPKQRNsslV_QzkSBMZ8MgdAjVZBUWGi_foyRcaRRI77C1MBNAPEpEazQuJrF7NsImUDRiDV7aUE1m0R780_ZP86CsAYXYeVbRcN6AjlY-td3OMNLoG0YnfzScOwQ1WNfHDBIbniSVpp_pvsqsLovbFoaQsT4GfGxaPhfS6VJxXOygU-6NHT1I0r4_nm1xfpdVJyqhac-XbqoTali6-6Xa-Hvv4JE5j1VhtNilBzpfJyVD11wdpXktD8qZhuB6-fizNPV3LtA23m4tx66qeaKN4USsm1wwPv2xTCRPQtzOqwTpCj31roSiI88l2EZZjbGKqIhIrZC2zr8lFGU4_lOpC9C8Kdz8IhozWaU4phYyOpvIhIef3bch64ei743--drvY1P0CW3rFHZoTgPLSMeNiyIuU_KY2hRSYFGFyG8f3I1otixN94bFUUUgBPOOcmifsMKV6KZ9U69n8kCdac-MOh1fZBnomQz4r7F1tioT3hMwjyQeTPKjEHOrP0LexS6JLSh2sqk3Go3_4wWJDCDOAUObmo1vpuN6bHq6YZwBWmTTZcHlPF_zmwdi49l-3Fzg7w59jYIVoJo-HbqBPOI8DHgD2aUSQQcol6k9vZ2udoKX2ejxMLXiqr1vKkBMrLoQQ_WJcYcxRHHBk-Hi6FLmqZN4QWF9ttAQqY-QSrmyRizLvBt_SHdRJtosmPP8_D_251qosNdOn_sdmdHbW6-BydWkgnyWYLvd-6SrEhNbd80AJw",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiIyWXZRWlh6Mld0NTV3cUxMSC0wcXdkTmhHOFZQMTR1Smx4N3RSVUM4M29nIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "a5PP8Zd_6SNRC0uOvabrOOwUp_sBRki2ikjgWFmlvUA",
                  *       "name": "laptop"
                  *     }
                  */
@@ -29437,16 +29450,16 @@ export interface operations {
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "axuk-c3ph-urlc-p4pd",
-                     *         "r2mt-sadv-nj2x-h3sl",
-                     *         "cbjy-bc4c-iqnw-tzrm",
-                     *         "hdac-7lou-igkn-mnjf",
-                     *         "paoy-lp6h-67nx-vof4",
-                     *         "mxgf-j7vb-3lqh-m5hp",
-                     *         "fgtq-ebny-7ei3-tl7u",
-                     *         "xygr-lpdq-7gvn-v7ti",
-                     *         "ze4y-gdox-6sgo-j636",
-                     *         "b5ve-d7yi-wnmc-rke7"
+                     *         "bhid-7tyf-tpoj-jzty",
+                     *         "d3ia-v5sk-atpf-zalq",
+                     *         "6uui-cabw-js23-c4yx",
+                     *         "sgfw-weqa-2ohf-pk6u",
+                     *         "whuj-r55s-ibfw-mcwj",
+                     *         "ojpo-h6nw-xzkw-lhn5",
+                     *         "qv2o-wjgt-6qtk-dnjy",
+                     *         "b67o-klsf-ej2a-jmg3",
+                     *         "b7yq-rk3g-lxha-spdb",
+                     *         "qco5-4f5w-kbvy-2td5"
                      *       ]
                      *     }
                      */
@@ -29568,12 +29581,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_AUzJ7RjppDb1OvUNpGwoz5zNUwnHa2TrTX7aTsJfDTXtlR4mtU7_GRQm-VOKturErCRABi6FekagfIfYW1HPuwUQZkOzmxiiUUyH9uhezzqicBFvp8AacHd6G8bG7-QWqD_2VXUagDfb1bBuK-Uc0uSc4g6NnLbH4ADpUqT1YC1ZxIWADkFbk_oBB9QpbHn_sEK4MiwXhSL8GxqGF5G_lMbKbbI5CBd8QSM-ur6VOixrUbYpUoNZYRlBdOw3VstCrDgflhCaBeq1dN_SMcgFOv5Hapqy34osSnsk5qECwOLjDPPKJdmeX8WNtJmO63QeuqbZmLXQQ3Zj_8mGSS58ngMiG-XlRqSlBUEbzQrRYwR-ek0XAp-YpX3FFO3QW5UKdiOyeXzCx6rBo8W2aWxHqDd4UkftD4pA7CQ0qK1oD2nnA4bO9Lk6edQT3jDR1V2bXYplyw9HWtsHvpCHmXQhCMM2GFMV0HojkXj8o9geaQ-UXN_Gc_xHH-X3bFEoqFp9RCXfHx2iPuQ6IefCkKvkFp5JSjmo5qcH1a9_kwwgrdVP6Ot9dv5TSnUl9R6pOMG90FPrJpY4gBi22zbtJeqXPIEHD2rVk9_24zI8C8clX6K-NNJsfx4eS6g6ofA0LOZG5LRngzSTtvCUwL6SRlYplDYSHuAn1myuiKD6vgPdBDTXb1v9DXrlr07r8ash7A9BHbvYscb9V-xBeskGjZFi1FWubipf8JWaIC3B58pSft8jGNY_sfWOqVBtg71bRgXT2snua5YDhl81mg",
+                     *       "challenge": "mst_passkey_ATFo6JCM4iu9UVj4kHLRqpEvVaXG6DHdPKQRNsslV_QzkSBMZ8MgdAjVZBUWGi_foyRcaRRI77C1MBNAPEpEazQuJrF7NsImUDRiDV7aUE1m0R780_ZP86CsAYXYeVbRcN6AjlY-td3OMNLoG0YnfzScOwQ1WNfHDBIbniSVpp_pvsqsLovbFoaQsT4GfGxaPhfS6VJxXOygU-6NHT1I0r4_nm1xfpdVJyqhac-XbqoTali6-6Xa-Hvv4JE5j1VhtNilBzpfJyVD11wdpXktD8qZhuB6-fizNPV3LtA23m4tx66qeaKN4USsm1wwPv2xTCRPQtzOqwTpCj31roSiI88l2EZZjbGKqIhIrZC2zr8lFGU4_lOpC9C8Kdz8IhozWaU4phYyOpvIhIef3bch64ei743--drvY1P0CW3rFHZoTgPLSMeNiyIuU_KY2hRSYFGFyG8f3I1otixN94bFUUUgBPOOcmifsMKV6KZ9U69n8kCdac-MOh1fZBnomQz4r7F1tioT3hMwjyQeTPKjEHOrP0LexS6JLSh2sqk3Go3_4wWJDCDOAUObmo1vpuN6bHq6YZwBWmTTZcHlPF_zmwdi49l-3Fzg7w59jYIVoJo-HbqBPOI8DHgD2aUSQQcol6k9vZ2udoKX2ejxMLXiqr1vKkBMrLoQQ_WJcYcxRHHBk-Hi6FLmqZN4QWF9ttAQqY-QSrmyRizLvBt_SHdRJtosmPP8_D_251qosNdOn_sdmdHbW6-BydWkgnyWYLvd-6SrEhNbd80AJw",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "tSgkl2xRknSDVipZUItl72tmmjU6ppKRtJKmvruS0W4",
-                     *       "user_handle": "AaIRs2modrmhTxlkpXtGgw",
+                     *       "nonce": "2YvQZXz2Wt55wqLLH-0qwdNhG8VP14uJlx7tRUC83og",
+                     *       "user_handle": "AaIRx6YWcPaF8ONxFSvGhw",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -29684,7 +29697,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "axuk-c3ph-urlc-p4pd"
+                 *       "code": "bhid-7tyf-tpoj-jzty"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -30129,8 +30142,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=KGRL6U7KOUUA7MZZLIMTIJR25PTZBQGH&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "KGRL6U7KOUUA7MZZLIMTIJR25PTZBQGH"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=Z5X7P2D5ESCNAFBISE6QDI7PIMMWEDDT&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "Z5X7P2D5ESCNAFBISE6QDI7PIMMWEDDT"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -30236,7 +30249,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "quf6-sssz-z3uy-sjy2"
+                 *       "code": "25qf-5van-d4gr-skvu"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -30350,7 +30363,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "159938"
+                 *       "code": "594656"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -30366,16 +30379,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "ghyh-meft-g2sv-nir2",
-                     *         "x3ws-cvmd-vm4p-6gqv",
-                     *         "xnw7-53ey-7ssx-5euz",
-                     *         "kqjh-724u-7wsn-lfe3",
-                     *         "twte-ijbv-ckqz-4v45",
-                     *         "razc-x6hs-vgdk-2mog",
-                     *         "5ehm-zuka-pbn5-6yen",
-                     *         "dt4y-oahf-esif-retn",
-                     *         "nev2-w5a7-b3gf-ugdo",
-                     *         "ffbm-6udn-s4lp-smik"
+                     *         "f4pn-7vzh-q2no-uhnv",
+                     *         "qmvw-jcxx-bltc-m742",
+                     *         "w6ac-2sqh-hg6u-lfgf",
+                     *         "umcl-phe7-tlvb-vks6",
+                     *         "jfxu-quq5-ullt-3ftc",
+                     *         "f3w5-727x-k7hn-qwkf",
+                     *         "hnk3-flyy-snn7-4qg4",
+                     *         "qqwh-uhys-mghk-twcu",
+                     *         "owbg-4sq3-6avd-uiwd",
+                     *         "ckta-nzv4-i3sp-ljo2"
                      *       ]
                      *     }
                      */
@@ -30482,7 +30495,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "159938"
+                 *       "code": "594656"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -30498,16 +30511,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "quf6-sssz-z3uy-sjy2",
-                     *         "q3v5-i5su-4spn-4niq",
-                     *         "wizi-xhxk-yhu4-dk4w",
-                     *         "l3ti-ztjz-mqh3-r5qf",
-                     *         "4n2s-4otk-zbtv-kzmy",
-                     *         "z63b-h3sh-iuts-46fl",
-                     *         "2wa2-drsd-wafd-7t26",
-                     *         "xmfp-bkol-cunx-o332",
-                     *         "mos2-23kw-nc2v-smoc",
-                     *         "k7ok-whni-wi3j-5m3o"
+                     *         "25qf-5van-d4gr-skvu",
+                     *         "mpqk-zc6l-thcv-cs5u",
+                     *         "hbcq-7jiy-5nwa-ilzl",
+                     *         "qrv2-fezg-xyn2-2d3g",
+                     *         "dghw-5nyo-eimj-tpjj",
+                     *         "ebba-tyzn-h36x-adp3",
+                     *         "i54p-lyfc-affy-2ry3",
+                     *         "ayt2-vsny-x4uz-ndcv",
+                     *         "vyaz-ghah-wgrk-vz5y",
+                     *         "jlyq-x4a3-quir-n4pr"
                      *       ]
                      *     }
                      */
@@ -31606,7 +31619,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000041",
-                     *           "key_fingerprint": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa",
+                     *           "key_fingerprint": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -31696,8 +31709,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T07:54:59Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28410232,\n        \"sha256\": \"d5d1f89ea6f5de2a5886b8e7b131207f13747f0c354c4e0b83b5c4771a757115\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4811472,\n        \"sha256\": \"0aed29fe749c58bb738209865905ba70731a94d7a892aa48084969742471667b\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"N87BY6Mv0e11etsXzzkUAvdpHh/NFDnMsKndEUlU+8w=\",\n  \"signature\": \"TBKXtuFYd0knZTD0QXkIurkU0I/iLsSxEb77dSGG2xGEmNkLJGroXXrb8iQyUXpHjp521yBMYPmTrU7/CafyBw==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T08:17:05Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28467000,\n        \"sha256\": \"4b8699b0b6a8e6eeb4d89e7bc2cac3d40cb79bb2be2f4119dee11efef401fb24\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4815632,\n        \"sha256\": \"81b63891182d1666fd9d43e53af188a28fe7a4244ed1d9d279eab5cba7a269cc\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"obYP7McLvrKpp2TcWdIZyLKj4yT5eKOwqbc0oaaRomM=\",\n  \"signature\": \"XOiIbcQcgZI3VJ0ip5kR9F5hXY8AtbFGs4wwQQ7QVAz/EkFQrJwsYdRMsX0H6haYHLQsutoa/lJg010uvnycAQ==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -31716,7 +31729,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa",
+                     *       "key_fingerprint": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -31829,9 +31842,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "NgX4As8n5ezvLVV1C8vfGo1nMDD7uOqgQwR8uhhJG+k=",
-                 *       "old": "N87BY6Mv0e11etsXzzkUAvdpHh/NFDnMsKndEUlU+8w=",
-                 *       "signature": "S1EAuucXVdlOk7pQbjd1t7kXmLJmngXMGlwspep3nkQzabUrYK2V/EH8TevSP/YzbRpRDvzBEVKt/nnus675AQ=="
+                 *       "new": "yDJNAR1YN8kYjygQ6VEe02G6izVFQvsiPRY6OsmFypI=",
+                 *       "old": "obYP7McLvrKpp2TcWdIZyLKj4yT5eKOwqbc0oaaRomM=",
+                 *       "signature": "O/ClNfvqZeY2QR7CncBAymCv74Qtp0FTgEUPaUHxpN7NW/f3SpI1zQidmaZFtJXUxAPspkPFu2AlCcT27Jx7Cw=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -31846,8 +31859,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "305929cc32cafe240f51e59c6ef88a45bf12cf707539ae15b7403b5b7e5c7171",
-                     *       "old_fingerprint": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa"
+                     *       "new_fingerprint": "9b4c48bf0dbe87436aa248c91b6dc3348aa66b108f61a67a64b2af6d9af55227",
+                     *       "old_fingerprint": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -31966,24 +31979,24 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa",
+                     *       "key_fingerprint": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 28410232,
+                     *           "bytes": 28467000,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "d5d1f89ea6f5de2a5886b8e7b131207f13747f0c354c4e0b83b5c4771a757115"
+                     *           "sha256": "4b8699b0b6a8e6eeb4d89e7bc2cac3d40cb79bb2be2f4119dee11efef401fb24"
                      *         },
                      *         {
-                     *           "bytes": 4811472,
+                     *           "bytes": 4815632,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "0aed29fe749c58bb738209865905ba70731a94d7a892aa48084969742471667b"
+                     *           "sha256": "81b63891182d1666fd9d43e53af188a28fe7a4244ed1d9d279eab5cba7a269cc"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -32073,7 +32086,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa",
+                     *       "key_fingerprint": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32209,7 +32222,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "52879c696fd1d0dff9b942aa7f4d8043cc92b1e493fb3fd8ad41c34273634baa",
+                     *       "key_fingerprint": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32743,11 +32756,11 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "local": "2026-11-25T09:00:00+01:00"
+                     *           "local": "2026-11-26T09:00:00+01:00"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "local": "2026-11-26T09:00:00+01:00"
+                     *           "local": "2026-11-27T09:00:00+01:00"
                      *         }
                      *       ],
                      *       "sentence": "every weekday at 09:00, Europe/Berlin"
@@ -33883,11 +33896,11 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "local": "2026-11-25T09:00:00+01:00"
+                     *           "local": "2026-11-26T09:00:00+01:00"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "local": "2026-11-26T09:00:00+01:00"
+                     *           "local": "2026-11-27T09:00:00+01:00"
                      *         }
                      *       ],
                      *       "sentence": "every weekday at 09:00, Europe/Berlin"
@@ -38411,7 +38424,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_+xVKpD3SKPEMvnr2fPhn1VMrO2WR9rboRwu/feGlIHU="
+                     *       "secret": "whsec_000000000000000000000000000000/ZRDO5M2J8NLM="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];

@@ -505,7 +505,7 @@ async fn assignments(run: &mut Recorder<'_>) {
     run.get(&path).await;
     run.get(&format!("{path}/agents")).await;
     // No agent has the tag, so that no wave starts and the rollout stays under way.
-    let rollout = json!({"target": {"tags": ["web"]}, "package": "package:report@1.1.0",
+    let rollout = json!({"target": {"tags": ["reports"]}, "package": "package:report@1.1.0",
         "rollout": {"wave_size": "25%", "max_failures": 0, "healthy_for_ms": 60_000}});
     run.call(Method::PATCH, &path, Some(rollout.clone())).await;
     run.post(&format!("{path}/rollout/resume"), json!({})).await;
