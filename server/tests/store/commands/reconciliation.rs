@@ -137,7 +137,7 @@ async fn progress_of_steps_is_that_of_the_own_agent_and_stays_only_if_the_execut
 ) {
     let (session, other) = (fixture.agent("host").await, fixture.agent("other").await);
     let (ended, lost) = (fixture.delivered(&session).await, fixture.delivered(&session).await);
-    let tell = async |by: &OpenedSession, command_id, text: &str| {
+    let report = async |by: &OpenedSession, command_id, text: &str| {
         let operation = RecordProgress {
             agent_id: by.agent_id,
             epoch: by.epoch,
@@ -149,9 +149,9 @@ async fn progress_of_steps_is_that_of_the_own_agent_and_stays_only_if_the_execut
     let known = async |id| fixture.command(id).await.command.step_progress;
     for id in [ended, lost] {
         start(&fixture, &session, id).await;
-        tell(&session, id, "first").await;
-        tell(&session, id, "second").await;
-        tell(&other, id, "of another agent").await;
+        report(&session, id, "first").await;
+        report(&session, id, "second").await;
+        report(&other, id, "of another agent").await;
         assert_eq!(known(id).await.as_deref(), Some("second"));
     }
     fixture.settle(&session, ended, Outcome::Failed).await;
@@ -159,6 +159,6 @@ async fn progress_of_steps_is_that_of_the_own_agent_and_stays_only_if_the_execut
     let listed = [(ended, InventoryState::Settled)];
     reconcile(&fixture, &session, &listed).await;
     assert_eq!(fixture.state(lost).await, CommandState::Lost);
-    tell(&session, lost, "later").await;
+    report(&session, lost, "later").await;
     assert_eq!(known(lost).await.as_deref(), Some("second"));
 }

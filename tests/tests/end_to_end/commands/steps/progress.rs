@@ -49,7 +49,7 @@ async fn the_step_that_runs_is_shown_also_after_the_agent_was_killed(fixture: Fi
     let table = cli.run(&["executions", "show", &run]).await.expect(0);
     assert!(table.contains("Second") && table.contains("running"), "{table}");
 
-    // Another process of the agent tells it again.
+    // Another process of the agent reports it again.
     agent.kill_9();
     fixture.server.query("UPDATE commands SET step_progress = NULL");
     agent.resume();
@@ -73,12 +73,21 @@ async fn ends_of_steps_that_are_known_stay_if_the_execution_is_lost(fixture: Fix
     let said = cli.run(&["verify", &run]).await.expect(0);
     assert!(said.contains("verified: agent"), "{said}");
 
-    // The same if the host never says more than it told while they ran.
-    let run = start(&fixture, &id, "/nowhere").await;
+    // The same if the host reports nothing more, until it does.
+    let gate = fixture.test_dir.path().join("gate");
+    let run = start(&fixture, &id, gate.to_str().expect("text")).await;
     at_the_second(&fixture, &run).await;
     agent.stop();
     fixture.server.query("UPDATE commands SET lost_after_ms = 1 WHERE finished_at IS NULL");
     let lost = execution(&fixture.api, &run).await;
     assert_eq!(lost["state"], "lost", "{lost}");
     assert_eq!(states(&lost), ["succeeded", "unknown", "unknown"], "{lost}");
+    fs::write(&gate, "").expect("written");
+    agent.resume();
+    let late = eventually_shown("the late report", async || {
+        let shown = fixture.api.get(&format!("/api/executions/{run}")).await.expect(200);
+        if shown["late_result"].is_null() { Err(shown) } else { Ok(shown) }
+    })
+    .await;
+    assert_eq!((&late["state"], states(&late)), (&json!("lost"), vec!["succeeded"; 3]), "{late}");
 }
