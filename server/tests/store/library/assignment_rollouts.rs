@@ -180,7 +180,7 @@ async fn an_aborted_rollout_leaves_the_former_version_and_nothing_else(fixture: 
     };
     let abort = |was_changed_at| RolloutDecision::Abort {
         rollout: rollout.clone(),
-        row: back.clone(),
+        row: Box::new(back.clone()),
         was_changed_at,
     };
     assert!(!fixture.decide_rollout(abort(NOW)).await, "the assignment was changed since");

@@ -196,7 +196,7 @@ mod tests {
         let members = [done.clone(), offline, held];
         assert_eq!(plan_rollout(policy(5, 0), passed, &members, NOW), AssignmentStep::Idle);
         assert_eq!(
-            plan_rollout(policy(5, 0), passed, &[done.clone()], NOW),
+            plan_rollout(policy(5, 0), passed, std::slice::from_ref(&done), NOW),
             AssignmentStep::Finish
         );
         let joined = member(4, None);

@@ -34,7 +34,7 @@ pub enum RolloutDecision {
     /// All agents get the version that the assignment names.
     Finish(AssignmentRollout),
     /// The assignment names the former version again.
-    Abort { rollout: AssignmentRollout, row: AssignmentRecord, was_changed_at: Timestamp },
+    Abort { rollout: AssignmentRollout, row: Box<AssignmentRecord>, was_changed_at: Timestamp },
 }
 
 impl TenantScope {
@@ -203,7 +203,7 @@ impl TenantScope {
                             if found.count(transaction).await? == 0 {
                                 return Ok(false);
                             }
-                            let row = assignment::Model::from(row);
+                            let row = assignment::Model::from(*row);
                             row.into_active_model().reset_all().update(transaction).await?;
                             end_rollout(transaction, rollout.assignment_id).await?;
                         }

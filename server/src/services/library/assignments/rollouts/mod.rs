@@ -82,7 +82,8 @@ impl Assignments {
             changed_at: self.clock.now().max(was_changed_at.plus_ms(1)),
             ..row
         };
-        let decision = RolloutDecision::Abort { rollout, row: row.clone(), was_changed_at };
+        let decision =
+            RolloutDecision::Abort { rollout, row: Box::new(row.clone()), was_changed_at };
         self.decide(caller, "assignment.abort", &row, decision).await?;
         self.snapshot(caller, id).await
     }
