@@ -134,7 +134,7 @@ export async function fill(site, folder) {
 
   /** The list of agents as it is not here. */
   const agentsAre = (change) => async (page) => {
-    await page.unroute('**/api/agents?*');
+    await page.unrouteAll({ behavior: 'ignoreErrors' });
     await page.route('**/api/agents?*', async (route) => (change ? route.fulfill({ json: { items: change((await (await route.fetch()).json()).items), next_cursor: null } }) : route.abort('connectionrefused')));
   };
   const text = (wanted) => (page) => page.getByText(wanted).first().waitFor();
@@ -184,7 +184,7 @@ export async function fill(site, folder) {
     ['fleet-long', '/fleet', text('web-1'), agentsAre((items) => items.map((item, i) => (i % 3 === 0 ? { ...item, name: 'web-1-'.padEnd(200, 'long-name-') } : item)))],
     ['run-long', '/run?q=all&script=hello', text('web-1')],
     ['fleet-none', '/fleet', text('No agents yet'), agentsAre(() => [])],
-    ['overview-none', '/', text('Needs you')],
+    ['overview-none', '/', text('Welcome to Muster')],
     ['fleet-unreachable', '/fleet', (page) => page.getByRole('alert').first().waitFor(), agentsAre()],
   ];
 }

@@ -46,7 +46,8 @@ try {
         await page.goto(site.url + path);
         await page.getByRole('heading', { level: 1 }).waitFor();
         if (language === 'en') await isReady?.(page);
-        await page.getByRole('status').filter({ hasText: /^(Loading|Lädt)/ }).first().waitFor({ state: 'detached' });
+        // The page of components shows how loading looks.
+        if (name !== 'components') await page.getByRole('status').filter({ hasText: /^(Loading|Lädt)/ }).first().waitFor({ state: 'detached' });
         await page.getByText('live', { exact: true }).waitFor();
         if (look) await page.screenshot({ path: join(look, `${name}-${width}-${theme}.png`), fullPage: true });
         else {
