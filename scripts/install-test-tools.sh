@@ -43,6 +43,7 @@ need runit command -v runsvdir
 need shellcheck command -v shellcheck
 need systemd test -x /lib/systemd/systemd
 need tinyproxy-bin command -v tinyproxy
+need user-mode-linux command -v linux.uml
 need util-linux command -v setpriv unshare prlimit
 need wget command -v wget
 

@@ -54,7 +54,7 @@ const PREFLIGHT_CODES: [&str; 10] = [
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 214] = [
+const SHOWN_AS_ANSWERED: [&str; 215] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -170,6 +170,7 @@ const SHOWN_AS_ANSWERED: [&str; 214] = [
     "nothing_to_retry",
     "output_damaged",
     "output_dropped",
+    "output_removed",
     "outside_key_target",
     "outside_window",
     "own_request",

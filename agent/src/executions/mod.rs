@@ -15,6 +15,7 @@ mod notifier;
 mod orphans;
 mod output_hashes;
 pub mod output_reader;
+pub mod output_release;
 pub mod packages;
 mod program;
 mod secret_files;

@@ -96,6 +96,9 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 }
 
 #[cfg(test)]
+mod user_mode_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -223,3 +223,17 @@ pub fn name_file(file: &File, folder: BorrowedFd<'_>, name: &str) -> io::Result<
     nix::unistd::linkat(at, link.as_str(), folder, name, flags)?;
     Ok(())
 }
+
+/// Gives the space of the first bytes of a file back, which read as zeros then. Its size stays.
+///
+/// # Errors
+/// The system's error; on file systems that have no holes, or none that can be made later.
+pub fn release_start(file: &File, bytes: u64) -> io::Result<()> {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    let bytes = libc::off_t::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: fallocate takes an open descriptor and numbers.
+    match unsafe { libc::fallocate(file.as_raw_fd(), mode, 0, bytes) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -29,8 +29,8 @@ pub use files::{
 };
 pub use native::{
     ProcessStat, all_processes, allocate, become_subreaper, enlarge_pipe, has_environment_entry,
-    machine_id_text, name_file, open_process, self_program, short_socket_path, signal_open_process,
-    unnamed_file, watch_folders,
+    machine_id_text, name_file, open_process, release_start, self_program, short_socket_path,
+    signal_open_process, unnamed_file, watch_folders,
 };
 pub use process::{
     Reaped, Signal, drain, forbid_core_dumps, hostname, is_root, new_session, reap, reap_any,

@@ -96,3 +96,11 @@ pub fn unnamed_file(_folder: BorrowedFd<'_>) -> Option<File> {
 pub fn name_file(_file: &File, _folder: BorrowedFd<'_>, _name: &str) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
+
+/// Gives the space of the first bytes of a file back.
+///
+/// # Errors
+/// Always: this system offers no call for it that all its file systems have.
+pub fn release_start(_file: &File, _bytes: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}

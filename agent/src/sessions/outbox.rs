@@ -15,8 +15,12 @@ use crate::executions::ExecutionManager;
 use crate::executions::ledger::Phase;
 use crate::executions::ledger::record::Attestor;
 use crate::executions::output_reader::OutputReader;
+use crate::executions::output_release;
 use crate::link::Outgoing;
 use crate::sessions::pacer::Pacer;
+
+/// Acknowledged output of a service after which its space is released.
+const RELEASE_STEP_BYTES: u64 = 256 * 1024;
 
 /// The outbox of one session.
 #[derive(Debug)]
@@ -45,6 +49,8 @@ struct OutboxEntry {
     reader: Option<OutputReader>,
     sent_bytes: u64,
     acked_bytes: u64,
+    /// Acknowledged output that was considered for release.
+    considered_bytes: u64,
 }
 
 impl Outbox {
@@ -265,6 +271,7 @@ impl OutboxEntry {
         if self.is_output_unwanted || self.is_reported {
             return Ok(OutputStep::AllSent);
         }
+        self.release(command_id, executions);
         if self.is_overtaken {
             return Ok(OutputStep::WindowFull);
         }
@@ -296,6 +303,20 @@ impl OutboxEntry {
         self.sent_bytes = reader.offset_bytes();
         pacer.sent(command_id, self.sent_bytes, payload_bytes, Instant::now());
         Ok(OutputStep::Frame(frame))
+    }
+
+    /// Releases the output of a service that the server has stored.
+    fn release(&mut self, command_id: Uuid, executions: &ExecutionManager) {
+        let is_service =
+            || executions.ledger().entry(command_id).is_some_and(|entry| entry.is_service());
+        if self.acked_bytes < self.considered_bytes + RELEASE_STEP_BYTES || !is_service() {
+            return;
+        }
+        self.considered_bytes = self.acked_bytes;
+        let path = executions.state().execution(command_id).output();
+        if let Err(error) = output_release::release(&path, self.acked_bytes) {
+            tracing::debug!(%command_id, %error, "failed to release stored output");
+        }
     }
 
     fn report(

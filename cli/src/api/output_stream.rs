@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::client::ApiClient;
 use super::sse_client::SseClient;
 use crate::error::CliError;
+use crate::output::printer::print_note;
 
 /// A stream that a script writes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -44,6 +45,13 @@ struct OutputPiece {
     base64: Option<String>,
 }
 
+/// Older output of a service that is not kept.
+#[derive(Deserialize)]
+struct RemovedOutput {
+    offset_bytes: u64,
+    next_offset_bytes: u64,
+}
+
 /// The last event of an execution's output.
 #[derive(Debug, Default, Deserialize)]
 pub struct OutputEnd {
@@ -72,6 +80,14 @@ pub async fn read_output(
     while let Some(event) = events.next().await? {
         if event.name == "result" {
             return Ok(serde_json::from_str(&event.data).ok());
+        }
+        if event.name == "removed" {
+            let removed: RemovedOutput = serde_json::from_str(&event.data)
+                .map_err(|error| CliError::Answer(error.to_string()))?;
+            let bytes = removed.next_offset_bytes.saturating_sub(removed.offset_bytes);
+            print_note(&format!("{bytes} bytes of older output were removed"));
+            next_bytes = removed.next_offset_bytes;
+            continue;
         }
         if event.name != "output" {
             continue;

@@ -33,9 +33,11 @@ pub use self::pin::{PackageContentError, PackagePin, open_document};
 pub use self::reference::{PACKAGE_PREFIX, PackageReference};
 pub use self::schedule::{MAX_TASK_INTERVAL_MS, MIN_TASK_INTERVAL_MS, TaskSchedule};
 pub use self::service::{
-    HealthCheck, MAX_CPU_PERCENT, MAX_HEALTH_FAILURES, MAX_HEALTH_INTERVAL_MS, MAX_STOP_GRACE_MS,
-    MIN_HEALTH_INTERVAL_MS, MIN_SERVICE_MEMORY_BYTES, RestartPolicy, SERVICE_TIMEOUT_MS,
-    ServiceControl, ServiceHealth, ServiceLimits, ServiceReport, ServiceSettings, ServiceState,
+    DEFAULT_SERVICE_LOG_BYTES, HealthCheck, MAX_CPU_PERCENT, MAX_HEALTH_FAILURES,
+    MAX_HEALTH_INTERVAL_MS, MAX_SERVICE_LOG_BYTES, MAX_SERVICE_OUTPUT_BYTES, MAX_STOP_GRACE_MS,
+    MIN_HEALTH_INTERVAL_MS, MIN_SERVICE_LOG_BYTES, MIN_SERVICE_MEMORY_BYTES, RestartPolicy,
+    SERVICE_TIMEOUT_MS, ServiceControl, ServiceHealth, ServiceLimits, ServiceReport,
+    ServiceSettings, ServiceState,
 };
 pub use self::signature::{MAX_PACKAGE_SIGNATURES, SignedPackage, find_package_statement};
 

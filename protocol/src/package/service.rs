@@ -17,6 +17,14 @@ pub const MAX_HEALTH_INTERVAL_MS: u64 = 3_600_000;
 pub const MAX_HEALTH_FAILURES: u32 = 100;
 /// Smallest limit of a service's memory: 4 MiB.
 pub const MIN_SERVICE_MEMORY_BYTES: u64 = 4 * 1024 * 1024;
+/// Smallest limit of the output that is kept of a run of a service: 4 MiB.
+pub const MIN_SERVICE_LOG_BYTES: u64 = 4 * 1024 * 1024;
+/// Largest limit of the output that is kept of a run of a service: 64 MiB.
+pub const MAX_SERVICE_LOG_BYTES: u64 = 64 * 1024 * 1024;
+/// The newest output that is kept of a run of a service that says nothing about it: 16 MiB.
+pub const DEFAULT_SERVICE_LOG_BYTES: u64 = 16 * 1024 * 1024;
+/// Most output that one run of a service records: 1 TiB. What it prints after that is dropped and counted.
+pub const MAX_SERVICE_OUTPUT_BYTES: u64 = 1024 * 1024 * 1024 * 1024;
 /// Largest limit of a service's processors, in percent of one.
 pub const MAX_CPU_PERCENT: u32 = 100_000;
 /// Longest time between the request to end and the kill: 10 min.
@@ -41,6 +49,9 @@ pub struct ServiceSettings {
     /// Most processor time of all its processes together: 100 is one processor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_cpu_percent: Option<u32>,
+    /// The newest output of each run that is kept; older output is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_log_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
 }
@@ -182,6 +193,11 @@ impl ServiceSettings {
         if self.max_cpu_percent.is_some_and(|cpu| !(1..=MAX_CPU_PERCENT).contains(&cpu)) {
             return refused("service.max_cpu_percent", "must be at least 1 and at most 100000");
         }
+        let log_bounds = MIN_SERVICE_LOG_BYTES..=MAX_SERVICE_LOG_BYTES;
+        if self.max_log_bytes.is_some_and(|bytes| !log_bounds.contains(&bytes)) {
+            let problem = "must be at least 4 MiB and at most 64 MiB";
+            return refused("service.max_log_bytes", problem);
+        }
         let Some(health) = &self.health else { return Ok(()) };
         if entries::check_path(&health.entry).is_err() {
             return refused("service.health.entry", "must be the path of a file of the archive");
@@ -202,6 +218,12 @@ impl ServiceSettings {
             return refused("service.health.failures", "must be at least 1 and at most 100");
         }
         Ok(())
+    }
+
+    /// The newest output of each run that is kept.
+    pub fn log_bytes(&self) -> u64 {
+        let bytes = self.max_log_bytes.unwrap_or(DEFAULT_SERVICE_LOG_BYTES);
+        bytes.clamp(MIN_SERVICE_LOG_BYTES, MAX_SERVICE_LOG_BYTES)
     }
 
     /// True if it has a limit that the system must apply.
@@ -263,6 +285,8 @@ mod tests {
         assert_eq!(field(|it| it.stop_grace_ms = Some(600_001)), "service.stop_grace_ms");
         assert_eq!(field(|it| it.max_memory_bytes = Some(1)), "service.max_memory_bytes");
         assert_eq!(field(|it| it.max_cpu_percent = Some(0)), "service.max_cpu_percent");
+        assert_eq!(field(|it| it.max_log_bytes = Some(4_194_303)), "service.max_log_bytes");
+        assert_eq!(field(|it| it.max_log_bytes = Some(67_108_865)), "service.max_log_bytes");
         assert_eq!(field(|it| health(it).entry = "../a".into()), "service.health.entry");
         assert_eq!(field(|it| health(it).argv = vec!["\0".into()]), "service.health.argv");
         assert_eq!(field(|it| health(it).interval_ms = 999), "service.health.interval_ms");

@@ -203,6 +203,7 @@ impl Fixture {
     pub fn submission(&self, agent_id: AgentId) -> SubmitCommand {
         SubmitCommand {
             row: command::Model {
+                max_log_bytes: None,
                 id: CommandId::new(),
                 tenant_id: self.tenant_id,
                 agent_id,

@@ -3,4 +3,5 @@
 mod compaction;
 mod files;
 mod reports;
+mod rotation;
 mod scene;

@@ -1821,7 +1821,9 @@ export interface paths {
          *     while the output can still grow). 204: there are no bytes after the start of the range yet. 416: the
          *     output has ended before it. The header `muster-state` is the command's state. 410 `output_dropped`:
          *     the output was deleted to make room for newer output. 410 `output_damaged`: the stored output cannot
-         *     be read. If damage is found while the response is sent, the response ends early.
+         *     be read. Of a run of a service the newest output is kept only: the header `muster-first-offset` is then the
+         *     number of bytes that were removed, offsets still count from the start of the run, a range starts at the
+         *     first byte of it that is kept, and one that was removed as a whole gets 410 `output_removed`. If damage is found while the response is sent, the response ends early.
          *
          *     Needs the scope `commands:read`.
          */
@@ -1982,7 +1984,7 @@ export interface paths {
         /**
          * Follow the output of an execution as server-sent events.
          * @description An event `output` has bytes and, as its `id`, the offset after them; send it as `Last-Event-ID` to
-         *     resume there. After all output one event `result` follows, and the response ends. The response
+         *     resume there. An event `removed` comes in place of older output of a service, which is not kept. After all output one event `result` follows, and the response ends. The response
          *     ends without `result` if the API key loses its right to see the output, or if the server stops;
          *     reconnect to resume. 410 `output_dropped` and `output_damaged` as for the output itself. If output
          *     is lost during the response, it ends early, and the next request gets that error.
@@ -5880,6 +5882,12 @@ export interface components {
             output_bytes?: number | null;
             /**
              * Format: int64
+             * @description Of a run of a service: how much of the output was removed, because only the newest is kept. Absent if
+             *     nothing was.
+             */
+            output_start_bytes?: number | null;
+            /**
+             * Format: int64
              * @description The signal that ended the script.
              */
             signal?: number | null;
@@ -7454,6 +7462,22 @@ export interface components {
         ReleaseWithPrograms: components["schemas"]["ReleaseView"] & {
             programs: components["schemas"]["ProgramView"][];
         };
+        /**
+         * @description Data of an event `removed`: bytes of both streams that are not kept any more, because only the newest
+         *     output of a service is kept.
+         */
+        RemovedEvent: {
+            /**
+             * Format: int64
+             * @description Where the output goes on.
+             */
+            next_offset_bytes: number;
+            /**
+             * Format: int64
+             * @description Number of bytes of both streams before these.
+             */
+            offset_bytes: number;
+        };
         /** @description What an agent replies. Its content depends on the command and the agent. */
         ReplyData: {
             [key: string]: unknown;
@@ -8013,6 +8037,40 @@ export interface components {
             /** @description `whsec_…`, in the format of Standard Webhooks libraries. */
             secret: string;
         };
+        /** @description How hosts keep a service running. */
+        ServiceSettingsView: {
+            /**
+             * Format: int64
+             * @description Time between two checks of its health; `null` without a check.
+             */
+            health_interval_ms?: number | null;
+            /**
+             * Format: int32
+             * @description Of all its processes together; 100 is one processor.
+             */
+            max_cpu_percent?: number | null;
+            /**
+             * Format: int64
+             * @description Newest output that is kept of each run.
+             */
+            max_log_bytes: number;
+            /**
+             * Format: int64
+             * @description Of all its processes together.
+             */
+            max_memory_bytes?: number | null;
+            /**
+             * @description `always`, `on-failure` or `never`: which ends are followed by another start. The delay before it is a
+             *     random time of at most 2 s, which doubles with each end in a row up to 5 minutes.
+             * @example always
+             */
+            restart: string;
+            /**
+             * Format: int64
+             * @description Time from TERM to KILL.
+             */
+            stop_grace_ms: number;
+        };
         /** @description What a service does on an agent. */
         ServiceStateView: {
             /**
@@ -8053,6 +8111,7 @@ export interface components {
             name: string;
             /** @example package:proxy@1.2.0 */
             package: string;
+            settings?: components["schemas"]["ServiceSettingsView"] | null;
             /**
              * @description Numbers of agents by the state that they reported last: `waiting`, `running`, `stopping`, `backoff`,
              *     `stopped` or `ended`.
@@ -9294,7 +9353,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:jiUKyn/74S4wsEGVkhiGF/Ce4rQ1/Tfq5Wq/v7+i6cw",
+                     *           "fingerprint": "SHA256:XknhmXCf2S1jZ0Jo40tef9DmxznoTmPaJMrXOlDtqJI",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000005",
                      *           "ip": "192.0.2.2",
@@ -9307,7 +9366,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v595",
                      *           "policy": "manifest",
-                     *           "public_key": "WbhEFoYN6BllxeMhBl7/z7GG4uJsBdHDw/d9h3ZywNY=",
+                     *           "public_key": "EPZKR9aafNG8/jA6+NA1AZL2QG6y05Sq6kD3KrfUtcc=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -9445,7 +9504,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:jiUKyn/74S4wsEGVkhiGF/Ce4rQ1/Tfq5Wq/v7+i6cw",
+                     *           "fingerprint": "SHA256:XknhmXCf2S1jZ0Jo40tef9DmxznoTmPaJMrXOlDtqJI",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000005",
                      *           "ip": "192.0.2.2",
@@ -9458,7 +9517,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v595",
                      *           "policy": "manifest",
-                     *           "public_key": "WbhEFoYN6BllxeMhBl7/z7GG4uJsBdHDw/d9h3ZywNY=",
+                     *           "public_key": "EPZKR9aafNG8/jA6+NA1AZL2QG6y05Sq6kD3KrfUtcc=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -11242,7 +11301,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:jiUKyn/74S4wsEGVkhiGF/Ce4rQ1/Tfq5Wq/v7+i6cw",
+                     *       "fingerprint": "SHA256:XknhmXCf2S1jZ0Jo40tef9DmxznoTmPaJMrXOlDtqJI",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000005",
                      *       "ip": "192.0.2.2",
@@ -11256,7 +11315,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "WbhEFoYN6BllxeMhBl7/z7GG4uJsBdHDw/d9h3ZywNY=",
+                     *       "public_key": "EPZKR9aafNG8/jA6+NA1AZL2QG6y05Sq6kD3KrfUtcc=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11541,7 +11600,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:jiUKyn/74S4wsEGVkhiGF/Ce4rQ1/Tfq5Wq/v7+i6cw",
+                     *       "fingerprint": "SHA256:XknhmXCf2S1jZ0Jo40tef9DmxznoTmPaJMrXOlDtqJI",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000005",
                      *       "ip": "192.0.2.2",
@@ -11554,7 +11613,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "WbhEFoYN6BllxeMhBl7/z7GG4uJsBdHDw/d9h3ZywNY=",
+                     *       "public_key": "EPZKR9aafNG8/jA6+NA1AZL2QG6y05Sq6kD3KrfUtcc=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11563,12 +11622,12 @@ export interface operations {
                      *       ],
                      *       "telemetry": {
                      *         "at": "2026-01-31T12:00:00.000Z",
-                     *         "cpu_percent": 67.2,
-                     *         "disk_percent": 0.2,
-                     *         "load_1m": 1.66,
-                     *         "memory_percent": 7.2,
+                     *         "cpu_percent": 65.1,
+                     *         "disk_percent": 56,
+                     *         "load_1m": 0.95,
+                     *         "memory_percent": 5.1,
                      *         "running_executions": 0,
-                     *         "uptime_seconds": 42961
+                     *         "uptime_seconds": 51608
                      *       },
                      *       "transport": "websocket",
                      *       "update": null,
@@ -11763,7 +11822,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:jiUKyn/74S4wsEGVkhiGF/Ce4rQ1/Tfq5Wq/v7+i6cw",
+                     *       "fingerprint": "SHA256:XknhmXCf2S1jZ0Jo40tef9DmxznoTmPaJMrXOlDtqJI",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000005",
                      *       "ip": "192.0.2.2",
@@ -11776,7 +11835,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "WbhEFoYN6BllxeMhBl7/z7GG4uJsBdHDw/d9h3ZywNY=",
+                     *       "public_key": "EPZKR9aafNG8/jA6+NA1AZL2QG6y05Sq6kD3KrfUtcc=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -12441,12 +12500,12 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "cpu_percent": 67.2,
-                     *           "disk_percent": 0.2,
-                     *           "load_1m": 1.66,
-                     *           "memory_percent": 7.2,
+                     *           "cpu_percent": 65.1,
+                     *           "disk_percent": 56,
+                     *           "load_1m": 0.95,
+                     *           "memory_percent": 5.1,
                      *           "running_executions": 0,
-                     *           "uptime_seconds": 42961
+                     *           "uptime_seconds": 51608
                      *         }
                      *       ]
                      *     }
@@ -13596,7 +13655,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "0335cd8ab99d7e593fdbb361444f4bb69f07ee7c2684c57dd8afe29e810a44f4",
+                     *           "agents_sha256": "5f6137869364d6fffdab9b669c17b1db3e94cd45e311c0b51412a7310f090c75",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -13624,7 +13683,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "e8372bc3bf3aa6316aa6f8738d8a20a89fdd1f2dee40b1cfd0d3ebff029cf0bd",
+                     *           "script_sha256": "80a241908fc35f34232ee176c94910a1814cb9251c5628b483eba4fc3a1724d6",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -14015,7 +14074,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "0335cd8ab99d7e593fdbb361444f4bb69f07ee7c2684c57dd8afe29e810a44f4",
+                     *       "agents_sha256": "5f6137869364d6fffdab9b669c17b1db3e94cd45e311c0b51412a7310f090c75",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14049,7 +14108,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "e8372bc3bf3aa6316aa6f8738d8a20a89fdd1f2dee40b1cfd0d3ebff029cf0bd",
+                     *       "script_sha256": "80a241908fc35f34232ee176c94910a1814cb9251c5628b483eba4fc3a1724d6",
                      *       "state": "pending"
                      *     }
                      */
@@ -14145,7 +14204,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "0335cd8ab99d7e593fdbb361444f4bb69f07ee7c2684c57dd8afe29e810a44f4",
+                     *       "agents_sha256": "5f6137869364d6fffdab9b669c17b1db3e94cd45e311c0b51412a7310f090c75",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14179,7 +14238,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "e8372bc3bf3aa6316aa6f8738d8a20a89fdd1f2dee40b1cfd0d3ebff029cf0bd",
+                     *       "script_sha256": "80a241908fc35f34232ee176c94910a1814cb9251c5628b483eba4fc3a1724d6",
                      *       "state": "approved"
                      *     }
                      */
@@ -14320,7 +14379,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "0335cd8ab99d7e593fdbb361444f4bb69f07ee7c2684c57dd8afe29e810a44f4",
+                     *       "agents_sha256": "5f6137869364d6fffdab9b669c17b1db3e94cd45e311c0b51412a7310f090c75",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14354,7 +14413,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "e8372bc3bf3aa6316aa6f8738d8a20a89fdd1f2dee40b1cfd0d3ebff029cf0bd",
+                     *       "script_sha256": "80a241908fc35f34232ee176c94910a1814cb9251c5628b483eba4fc3a1724d6",
                      *       "state": "refused"
                      *     }
                      */
@@ -15063,13 +15122,13 @@ export interface operations {
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000005",
                      *           "agent_name": "web-1",
-                     *           "error": "the host's policy does not allow scripts and packages of the library; set {\"allow\": \"library\"} in policy.json on the host, or run a script of its manifest",
-                     *           "error_code": "library_not_allowed",
+                     *           "error": null,
+                     *           "error_code": null,
                      *           "is_connected": true,
-                     *           "reported_at": "2026-01-31T12:00:00.000Z",
+                     *           "reported_at": null,
                      *           "service": null,
                      *           "skipped_count": 0,
-                     *           "state": "failed",
+                     *           "state": "wanted",
                      *           "version": "1.0.0",
                      *           "wave": null
                      *         }
@@ -15688,8 +15747,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "9b4c48bf0dbe87436aa248c91b6dc3348aa66b108f61a67a64b2af6d9af55227",
-                     *             "old": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437"
+                     *             "new": "02fea27f3a3b893bdd507e25a43540c9db6f609925165727399366e9ac7de0df",
+                     *             "old": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000063",
                      *           "link": 110,
@@ -15840,7 +15899,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437",
+                     *             "key": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000073",
@@ -15860,7 +15919,7 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "81b63891182d1666fd9d43e53af188a28fe7a4244ed1d9d279eab5cba7a269cc",
+                     *             "sha256": "77afc6fe84d2fef2b251edda6424727825348a10870b3b5ca137f5dabdf43a22",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000074",
@@ -15880,7 +15939,7 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "4b8699b0b6a8e6eeb4d89e7bc2cac3d40cb79bb2be2f4119dee11efef401fb24",
+                     *             "sha256": "06aedbca4100b5191d9a306eb1b5746df1adc153eb60cc0d6c2aa1b6f327feca",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000075",
@@ -15898,7 +15957,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437",
+                     *             "key": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000076",
@@ -16565,7 +16624,7 @@ export interface operations {
                      *           "subject_name": "proxy"
                      *         }
                      *       ],
-                     *       "next_cursor": "64.01a211c7-8b5f-73c9-9251-3b876e871aa8"
+                     *       "next_cursor": "64.01a2124b-7e5a-71e7-91d9-3a5e2cc46e4b"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -16674,10 +16733,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000007","after":0,"public_key":"z/f6cpIsq3YKbgyvU77jFTyTh55V6p9UAb3gdPFr+TE=","is_complete":false}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000007","after":0,"public_key":"5IcNFW4m62QT6asGHMD/SjNJFJ7/jQE1qil4NKG6Y9A=","is_complete":false}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":98,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000009","subject_name":"fake","detail":{},"source":"127.0.0.1"}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000043","link":113,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000005","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"113.01a211c7-a484-7512-b0cb-f90db5b366b2"}
+                     *     {"type":"end","position":"113.01a2124b-9816-729d-bc00-e75e690ec4cc"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -16758,10 +16817,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "1ce569bc4e1f3bc950593302266386379c5ed116ce1e2d58e7fc47c5052aa6d1",
+                     *       "hash": "cc8e422db556bddda630fe2c794288ba9210805ca7a108efc4acec24f568a160",
                      *       "number": 113,
-                     *       "public_key": "z/f6cpIsq3YKbgyvU77jFTyTh55V6p9UAb3gdPFr+TE=",
-                     *       "signature": "pxg6Ar+Lu027MgJeg8PsAKS2qCrRk9BhQh3/fn9Z33VikqPrlbA+aj9+KhiHN9tS9KOVaFIEw256gxFwEwMjDA==",
+                     *       "public_key": "5IcNFW4m62QT6asGHMD/SjNJFJ7/jQE1qil4NKG6Y9A=",
+                     *       "signature": "XbvB/GH0bAd9gqGQfs2U8Ur/V0A/UDE1C1psHU8vyYmVzP5BM8vg4kL3y+CBGjulgQz2FfSeOqXtWlu5gkWaAA==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000007"
                      *     }
                      */
@@ -16950,10 +17009,10 @@ export interface operations {
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "1ce569bc4e1f3bc950593302266386379c5ed116ce1e2d58e7fc47c5052aa6d1",
+                     *         "hash": "cc8e422db556bddda630fe2c794288ba9210805ca7a108efc4acec24f568a160",
                      *         "number": 113,
-                     *         "public_key": "z/f6cpIsq3YKbgyvU77jFTyTh55V6p9UAb3gdPFr+TE=",
-                     *         "signature": "pxg6Ar+Lu027MgJeg8PsAKS2qCrRk9BhQh3/fn9Z33VikqPrlbA+aj9+KhiHN9tS9KOVaFIEw256gxFwEwMjDA==",
+                     *         "public_key": "5IcNFW4m62QT6asGHMD/SjNJFJ7/jQE1qil4NKG6Y9A=",
+                     *         "signature": "XbvB/GH0bAd9gqGQfs2U8Ur/V0A/UDE1C1psHU8vyYmVzP5BM8vg4kL3y+CBGjulgQz2FfSeOqXtWlu5gkWaAA==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000007"
                      *       },
                      *       "is_intact": true,
@@ -17886,8 +17945,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_ATFo6JCM4iu9M6yZBiUYbV93SG0itqiACCHJg392Bxyy167AEgOjwszKIbGIz4Q-SoofBXVWCPxeAub0W687exCqgOC6Cbb73y-5SKj_cIPCwYEU3lz_grgeHkUk-UR6AGLbcIqStWLaLAkt8cqjhXPNSr7I8u-_I-ZXJzfns9g3xlcZR9sV_1SaImGoMrMrb9IMEnB-Q-HPa5P2zEEq0x73OwMWzYjJBux4HdrsY2F4g13l4nyeGjAl24YueRM3uQ1Vv83VgcKSRM7NKmu8Yo1actgEreEneilJNSOhiA7K2m47bGy9O176pAjdwOPwEp9HYxSTmTRiAW3hGDFcSchjQ-JofQWtTVVycvyxd5I0L1KWY_dqvApehOsUptiI2qYUlHUrsHovHduuepomv6rGoI9oF9WDv3AsOsFtDfMUOzewH3eExuFuafDiVVaP5ieqLo3ao97irBuFLZDz3_--DcOn",
-                 *       "code": "231042"
+                 *       "challenge": "mst_challenge_AQulpqtAx64Wl6r_HD_GpqYxiK31k7kQREe9LOyr4u545ud_Q1jTN63psEPRtB4hVwuzsRnc4hdaF6dE010w-zzbLYPM3bbe_eCSUylmL6N-FQ2ZaBpXf2o_yXUdVInsIv-yl_AycjX7kAFrCgiMVhnVYM_XUbriqfW7JjKMmqPp9dAbQ-OVIwQmirv6VFl2AVw4bhlvD6Y9iqYGC6ML66vsx8hjp5uEr3lAiiwTCXsG1WqaykMfgavpuTbQLNV6vurFksPq051ICd3aPLR3JXoYO8p2sv6Y8q_7dr6yW1kvWSIqDkPLp6eTkhfESE6vEpLEJLmxVUriLuRgLaR94FA6IRMq5lOAwThA5aV1OkSezLvNBQ8fMK7Le6IiPCOxbdaVrLw2ooVX7aD6rTv3U8_ALm1PLafK1s9dPZerkeaScZDEteE7ikvQY5Re1WGXNE2lHXhkzXda5yJXoJrKF-ZO",
+                 *       "code": "140170"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -18459,11 +18518,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_ATFo6JCM4iu9MyxMpCa7kZuNYUMrccEtY8AgQ_R6FUDCiu2Unl5GQxKChDqIgd4htXoCSepNXfWQ9BW-F6-p137AcLvUUcMKm3MIxDeaVDzm9xyl37iVcCCGmYlIbQ54wmxLRG0DM_9h2ly9dMe1qPZ5o6GQl1ksuJh2Oxhp5WfrOVkS8XPJ4eqWw6VXWBlMIOe7gbiBoDeoZK5BnXThrbpX48cvKJ6iGFWSWsiGfJ1kOu2c6-46QWOJCb8gnJrVoIB3b3iQv6ltFWO9_AUulfbd7A3xka3-iTDumImqJxHDotwuxlSOpb0xFfK0NWM7w0bkh10K3Yk4a93EEVpAcif9Eu5zqOZsjwx7t3zAOv3hOLFkLwhLz4qX4rTzMmcwqdpPaH76seeRsaKgHtz5T2pZ1JNx6LNfsZX1",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJnVVdoc25ZNmNqSFg5WUswcTR1SW5SeU1DZ1djcXBSdnd2NGtXU3ctSWRBIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "a5PP8Zd_6SNRC0uOvabrOOwUp_sBRki2ikjgWFmlvUA",
-                 *         "signature": "MEYCIQDXjPH5-A91k3ahabUzuSa-Z_O3LqO_uWwPYxtJjLJBpgIhAKQGXycP7bdFIjhqWidM34caCE8mznGfwF9IPr0s93bE",
-                 *         "user_handle": "AaIRx6YWcPaF8ONxFSvGhw"
+                 *         "challenge": "mst_passkey_AQulpqtAx64Wg3s-PmWqaKWIjqkt5ATUOP6a0Rl3V5IZ0tPgPsCQoG-JgJt8Md9pu6ls84fH7auNojN7jS35kX6M3AOXJuB5ffv2hdIG_SexqHcNwTD3a7Txc1S8Hy7nPjPRUlqLnDKe3TTe1wTDuUn0V4XkeZaLroFZ9gWt4W6897-Ahz1XRGU6Z4EUoCe8_P29sP-pFofN9yw1RUnIUoSg6Y-j0sk8X9hiumrB7hw6BZRKGQ0PtAmMKJIDI0YOHU9aolTlqW6y6ty4gc8_xaTe8g_b5p0r7-1-JWEXSJXkg8Y24kylho_pY0S6DjuTVjzgEmVLwdMAlBaHkIRvnm1n3IaVZYh8bS3T1cujhpXVuCdH1ot7-3HpA8rldP7pDvHa1SfLx5dmjF7uUvCfD3FDwOXfwcLOT9mX",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJWVTNMSGczR1pKdzA5MzNEbTJkTzRGbEZCd0ZFd0owV2xJSjdTWC1OeEo0IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "E-m5GQna8DRQA_nl16YXUkKhX1LmevW05eBQhHVc60s",
+                 *         "signature": "MEQCIA1qUrsYGdiwke2eEAsjnUvcCjcefCooxWOP0eu0S8Q5AiA1dJI7nkwUkCI7ERKebxjMsADWUadKYxY9QHPSOwEpYA",
+                 *         "user_handle": "AaISS5nLcjGKgNzB5Ovfgw"
                  *       }
                  *     }
                  */
@@ -18593,10 +18652,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_ATFo6JCM4iu9MyxMpCa7kZuNYUMrccEtY8AgQ_R6FUDCiu2Unl5GQxKChDqIgd4htXoCSepNXfWQ9BW-F6-p137AcLvUUcMKm3MIxDeaVDzm9xyl37iVcCCGmYlIbQ54wmxLRG0DM_9h2ly9dMe1qPZ5o6GQl1ksuJh2Oxhp5WfrOVkS8XPJ4eqWw6VXWBlMIOe7gbiBoDeoZK5BnXThrbpX48cvKJ6iGFWSWsiGfJ1kOu2c6-46QWOJCb8gnJrVoIB3b3iQv6ltFWO9_AUulfbd7A3xka3-iTDumImqJxHDotwuxlSOpb0xFfK0NWM7w0bkh10K3Yk4a93EEVpAcif9Eu5zqOZsjwx7t3zAOv3hOLFkLwhLz4qX4rTzMmcwqdpPaH76seeRsaKgHtz5T2pZ1JNx6LNfsZX1",
+                     *       "challenge": "mst_passkey_AQulpqtAx64Wg3s-PmWqaKWIjqkt5ATUOP6a0Rl3V5IZ0tPgPsCQoG-JgJt8Md9pu6ls84fH7auNojN7jS35kX6M3AOXJuB5ffv2hdIG_SexqHcNwTD3a7Txc1S8Hy7nPjPRUlqLnDKe3TTe1wTDuUn0V4XkeZaLroFZ9gWt4W6897-Ahz1XRGU6Z4EUoCe8_P29sP-pFofN9yw1RUnIUoSg6Y-j0sk8X9hiumrB7hw6BZRKGQ0PtAmMKJIDI0YOHU9aolTlqW6y6ty4gc8_xaTe8g_b5p0r7-1-JWEXSJXkg8Y24kylho_pY0S6DjuTVjzgEmVLwdMAlBaHkIRvnm1n3IaVZYh8bS3T1cujhpXVuCdH1ot7-3HpA8rldP7pDvHa1SfLx5dmjF7uUvCfD3FDwOXfwcLOT9mX",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "gUWhsnY6cjHX9YK0q4uInRyMCgWcqpRvwv4kWSw-IdA"
+                     *       "nonce": "VU3LHg3GZJw0933Dm2dO4FlFBwFEwJ0WlIJ7SX-NxJ4"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -19205,7 +19264,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "513318",
+                 *       "code": "262795",
                  *       "registration_id": "01900000-0000-7000-8000-000000000127"
                  *     }
                  */
@@ -21666,8 +21725,8 @@ export interface operations {
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000048\",\"agent_id\":\"01900000-0000-7000-8000-000000000005\",\"public_key\":\"WbhEFoYN6BllxeMhBl7/z7GG4uJsBdHDw/d9h3ZywNY=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795594619419,\"ended_at_ms\":1795594619422},\"result\":{\"exit_code\":3,\"duration_ms\":2,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "PyEd0IAQRCXKoqvoQl3j3JtyoZqGJBVGKFdF6cuCNnMT0O+BGuSXTA9LpK9TlQy3Uz4N6pUUEXl757Re1271BA=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000048\",\"agent_id\":\"01900000-0000-7000-8000-000000000005\",\"public_key\":\"EPZKR9aafNG8/jA6+NA1AZL2QG6y05Sq6kD3KrfUtcc=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795603266780,\"ended_at_ms\":1795603266784},\"result\":{\"exit_code\":3,\"duration_ms\":2,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "rZ9QtlMzDFtli/rrzp6ix3eT/WZlt7ZPP7lPzC6dGvMxtMfH1UBH6Kzj+cW0X4KoZ1bBwWvMnQmAbi/H+RyhCA=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -24192,7 +24251,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_00000000000000000000000000000000+PPSP1nbfek="
+                     *       "secret": "whsec_000000000000000000000000/TuPBYPXuxqFyR1jPj4="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -24775,7 +24834,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_000000000/fRWt0dpRsZ3v/KNwoEE6c9gdTyZAPQfws="
+                     *       "secret": "whsec_000000000+VIQE4tpX/MNkX47zgMsUii5NP4uOCDN4Q="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -25662,7 +25721,7 @@ export interface operations {
                      *             "error": "the receiver answered 400",
                      *             "response": null,
                      *             "status": 400,
-                     *             "took_ms": 1
+                     *             "took_ms": 4
                      *           },
                      *           "repeat_count": 0,
                      *           "state": "failed"
@@ -25768,7 +25827,7 @@ export interface operations {
                      * @example {
                      *       "attempt_count": 1,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "due_at": null,
+                     *       "due_at": "2026-01-31T12:00:00.000Z",
                      *       "event": "job.failed",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
@@ -25779,10 +25838,10 @@ export interface operations {
                      *         "error": "the receiver answered 400",
                      *         "response": null,
                      *         "status": 400,
-                     *         "took_ms": 1
+                     *         "took_ms": 4
                      *       },
                      *       "repeat_count": 0,
-                     *       "state": "queued"
+                     *       "state": "pending"
                      *     }
                      */
                     "application/json": components["schemas"]["IntegrationDeliveryView"];
@@ -29087,7 +29146,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "638122"
+                 *       "code": "165201"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -29424,10 +29483,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACBrk8_xl3_pI1ELS469pus47BSn-wFGSLaKSOBYWaW9QKUBAgMmIAEhWCA36QEfhSk7F46uuIP0fRj1MdpAMKN6ENRKUtV8HwrOwSJYIEm7eHx-L1sQzRv4Jj5MpUQMLO_8KWy0MIYb4uZx6BU3",
-                 *       "challenge": "mst_passkey_ATFo6JCM4iu9UVj4kHLRqpEvVaXG6DHdPKQRNsslV_QzkSBMZ8MgdAjVZBUWGi_foyRcaRRI77C1MBNAPEpEazQuJrF7NsImUDRiDV7aUE1m0R780_ZP86CsAYXYeVbRcN6AjlY-td3OMNLoG0YnfzScOwQ1WNfHDBIbniSVpp_pvsqsLovbFoaQsT4GfGxaPhfS6VJxXOygU-6NHT1I0r4_nm1xfpdVJyqhac-XbqoTali6-6Xa-Hvv4JE5j1VhtNilBzpfJyVD11wdpXktD8qZhuB6-fizNPV3LtA23m4tx66qeaKN4USsm1wwPv2xTCRPQtzOqwTpCj31roSiI88l2EZZjbGKqIhIrZC2zr8lFGU4_lOpC9C8Kdz8IhozWaU4phYyOpvIhIef3bch64ei743--drvY1P0CW3rFHZoTgPLSMeNiyIuU_KY2hRSYFGFyG8f3I1otixN94bFUUUgBPOOcmifsMKV6KZ9U69n8kCdac-MOh1fZBnomQz4r7F1tioT3hMwjyQeTPKjEHOrP0LexS6JLSh2sqk3Go3_4wWJDCDOAUObmo1vpuN6bHq6YZwBWmTTZcHlPF_zmwdi49l-3Fzg7w59jYIVoJo-HbqBPOI8DHgD2aUSQQcol6k9vZ2udoKX2ejxMLXiqr1vKkBMrLoQQ_WJcYcxRHHBk-Hi6FLmqZN4QWF9ttAQqY-QSrmyRizLvBt_SHdRJtosmPP8_D_251qosNdOn_sdmdHbW6-BydWkgnyWYLvd-6SrEhNbd80AJw",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiIyWXZRWlh6Mld0NTV3cUxMSC0wcXdkTmhHOFZQMTR1Smx4N3RSVUM4M29nIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "a5PP8Zd_6SNRC0uOvabrOOwUp_sBRki2ikjgWFmlvUA",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACAT6bkZCdrwNFAD-eXXphdSQqFfUuZ69bTl4FCEdVzrS6UBAgMmIAEhWCCAghGDBx7siBvVIVl8xNmegAwdqgtFRGteX3SdFjXazCJYIIuMliJLk3xAkLINQXKLDmefXNZmQZIaYI1j5jcPh-q6",
+                 *       "challenge": "mst_passkey_AQulpqtAx64WWiQGoC58BkWsIisbmJYwJirJWliU8tUL6GmwhWdyXdBl2_p-5Nk1dcJ82VERX_XXsPTWcRmbMlZ22WpopKCw7BhQxKp4pNJZX-GK-VePNZ_zy6OfqeI0mV_9MlWX61CYrGgAqQsLl5AMLIdEpIvlmLqI78eu1_gk9ewYL8tfKq7SyjZA8urlt9Cq6oHDeCjPG10dvkkSz4CZs6hyZEu3K1jrLBGoVDzryniRWn-NPoXp1Ap3S9NgSgiR4Hyzgbfmj-F1jQvQu031iAlGTe_MnoX06cBYoqm0kKvrMdqFvR3mm-aiqAGAHo_4ylQqYNbal4jVjhwuVSHwNmpTQdgVlGsy4tqfHG6y_VUT9cITMRj0_TR14RLQ19WkqeHbpeW0H_fHU6vxwCQ3bPV1biWaJVvoJixmc8iVI1uUBCQr2EzUaDSLXq-xC4CCrIgmeYhL5mTsWGHTqsmQqtNFHhIoB7uZ3jjwRR17YrTZRcrxvg_e2fAdNzUkfne2c6YnzDfA_gqTaWvIvHyrO_Y0IzrUtPHRLRtBDfNiU4Jhv_JTUyEE6VvA3lsviXHWo7A2QFfbi1QcPyFF25Au0xq9J4gR7bT5d8zmLNSx6iY8NhpDbApAT9UD4rrekKhf2aTjmiKQCfVV_n8uMYAqcAa_X0cRUhAUAuLMhBqMXhacuhrGGR5pkCX5m9_UC8lsqKwrI7PJ9zrbJL2hodUNDTj-XO28GBC5bt02X2GRWRNt1fobHr8GbNlwRzE9lcg_tvBkuJkWKA",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJsNzR5TmdveC1pUTJZcjhndGtHdDdOT2ExMTVrcVRQblMtWGdnUktaXzYwIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "E-m5GQna8DRQA_nl16YXUkKhX1LmevW05eBQhHVc60s",
                  *       "name": "laptop"
                  *     }
                  */
@@ -29450,16 +29509,16 @@ export interface operations {
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "bhid-7tyf-tpoj-jzty",
-                     *         "d3ia-v5sk-atpf-zalq",
-                     *         "6uui-cabw-js23-c4yx",
-                     *         "sgfw-weqa-2ohf-pk6u",
-                     *         "whuj-r55s-ibfw-mcwj",
-                     *         "ojpo-h6nw-xzkw-lhn5",
-                     *         "qv2o-wjgt-6qtk-dnjy",
-                     *         "b67o-klsf-ej2a-jmg3",
-                     *         "b7yq-rk3g-lxha-spdb",
-                     *         "qco5-4f5w-kbvy-2td5"
+                     *         "lpet-r5r6-7qip-wehx",
+                     *         "dy3c-pz37-ji74-vsbp",
+                     *         "w5rz-uxue-u7h6-7jw5",
+                     *         "zbgk-rl7p-lz45-xhmj",
+                     *         "ykvi-ew4p-g4uo-mhsm",
+                     *         "axvm-ject-5bum-2jab",
+                     *         "mbiz-osil-ajdg-iuhg",
+                     *         "6vlp-abti-cqxr-mkg4",
+                     *         "wt3s-ft3r-cug3-w5tv",
+                     *         "6qkj-ufp5-fx2q-3any"
                      *       ]
                      *     }
                      */
@@ -29581,12 +29640,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_ATFo6JCM4iu9UVj4kHLRqpEvVaXG6DHdPKQRNsslV_QzkSBMZ8MgdAjVZBUWGi_foyRcaRRI77C1MBNAPEpEazQuJrF7NsImUDRiDV7aUE1m0R780_ZP86CsAYXYeVbRcN6AjlY-td3OMNLoG0YnfzScOwQ1WNfHDBIbniSVpp_pvsqsLovbFoaQsT4GfGxaPhfS6VJxXOygU-6NHT1I0r4_nm1xfpdVJyqhac-XbqoTali6-6Xa-Hvv4JE5j1VhtNilBzpfJyVD11wdpXktD8qZhuB6-fizNPV3LtA23m4tx66qeaKN4USsm1wwPv2xTCRPQtzOqwTpCj31roSiI88l2EZZjbGKqIhIrZC2zr8lFGU4_lOpC9C8Kdz8IhozWaU4phYyOpvIhIef3bch64ei743--drvY1P0CW3rFHZoTgPLSMeNiyIuU_KY2hRSYFGFyG8f3I1otixN94bFUUUgBPOOcmifsMKV6KZ9U69n8kCdac-MOh1fZBnomQz4r7F1tioT3hMwjyQeTPKjEHOrP0LexS6JLSh2sqk3Go3_4wWJDCDOAUObmo1vpuN6bHq6YZwBWmTTZcHlPF_zmwdi49l-3Fzg7w59jYIVoJo-HbqBPOI8DHgD2aUSQQcol6k9vZ2udoKX2ejxMLXiqr1vKkBMrLoQQ_WJcYcxRHHBk-Hi6FLmqZN4QWF9ttAQqY-QSrmyRizLvBt_SHdRJtosmPP8_D_251qosNdOn_sdmdHbW6-BydWkgnyWYLvd-6SrEhNbd80AJw",
+                     *       "challenge": "mst_passkey_AQulpqtAx64WWiQGoC58BkWsIisbmJYwJirJWliU8tUL6GmwhWdyXdBl2_p-5Nk1dcJ82VERX_XXsPTWcRmbMlZ22WpopKCw7BhQxKp4pNJZX-GK-VePNZ_zy6OfqeI0mV_9MlWX61CYrGgAqQsLl5AMLIdEpIvlmLqI78eu1_gk9ewYL8tfKq7SyjZA8urlt9Cq6oHDeCjPG10dvkkSz4CZs6hyZEu3K1jrLBGoVDzryniRWn-NPoXp1Ap3S9NgSgiR4Hyzgbfmj-F1jQvQu031iAlGTe_MnoX06cBYoqm0kKvrMdqFvR3mm-aiqAGAHo_4ylQqYNbal4jVjhwuVSHwNmpTQdgVlGsy4tqfHG6y_VUT9cITMRj0_TR14RLQ19WkqeHbpeW0H_fHU6vxwCQ3bPV1biWaJVvoJixmc8iVI1uUBCQr2EzUaDSLXq-xC4CCrIgmeYhL5mTsWGHTqsmQqtNFHhIoB7uZ3jjwRR17YrTZRcrxvg_e2fAdNzUkfne2c6YnzDfA_gqTaWvIvHyrO_Y0IzrUtPHRLRtBDfNiU4Jhv_JTUyEE6VvA3lsviXHWo7A2QFfbi1QcPyFF25Au0xq9J4gR7bT5d8zmLNSx6iY8NhpDbApAT9UD4rrekKhf2aTjmiKQCfVV_n8uMYAqcAa_X0cRUhAUAuLMhBqMXhacuhrGGR5pkCX5m9_UC8lsqKwrI7PJ9zrbJL2hodUNDTj-XO28GBC5bt02X2GRWRNt1fobHr8GbNlwRzE9lcg_tvBkuJkWKA",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "2YvQZXz2Wt55wqLLH-0qwdNhG8VP14uJlx7tRUC83og",
-                     *       "user_handle": "AaIRx6YWcPaF8ONxFSvGhw",
+                     *       "nonce": "l74yNgox-iQ2Yr8gtkGt7NOa115kqTPnS-XggRKZ_60",
+                     *       "user_handle": "AaISS5nLcjGKgNzB5Ovfgw",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -29697,7 +29756,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "bhid-7tyf-tpoj-jzty"
+                 *       "code": "lpet-r5r6-7qip-wehx"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -30142,8 +30201,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=Z5X7P2D5ESCNAFBISE6QDI7PIMMWEDDT&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "Z5X7P2D5ESCNAFBISE6QDI7PIMMWEDDT"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=WORJ7HUQE7A7EOKH4KW5ZPKT4J4H6AOJ&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "WORJ7HUQE7A7EOKH4KW5ZPKT4J4H6AOJ"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -30249,7 +30308,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "25qf-5van-d4gr-skvu"
+                 *       "code": "bczi-vbat-lst7-caf6"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -30363,7 +30422,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "594656"
+                 *       "code": "078800"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -30379,16 +30438,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "f4pn-7vzh-q2no-uhnv",
-                     *         "qmvw-jcxx-bltc-m742",
-                     *         "w6ac-2sqh-hg6u-lfgf",
-                     *         "umcl-phe7-tlvb-vks6",
-                     *         "jfxu-quq5-ullt-3ftc",
-                     *         "f3w5-727x-k7hn-qwkf",
-                     *         "hnk3-flyy-snn7-4qg4",
-                     *         "qqwh-uhys-mghk-twcu",
-                     *         "owbg-4sq3-6avd-uiwd",
-                     *         "ckta-nzv4-i3sp-ljo2"
+                     *         "lmxs-phmg-ksgt-agos",
+                     *         "4vcs-gxlf-myye-7qsi",
+                     *         "gohd-lafh-gszg-hpd3",
+                     *         "kyud-blp7-kobd-fxkg",
+                     *         "uptd-ovh7-3gsh-qm3b",
+                     *         "hpcq-x65d-scmn-l4mg",
+                     *         "pyva-ihru-vyhb-kwyq",
+                     *         "rv4d-zmoj-m5o2-amqb",
+                     *         "5v6k-gz4y-mhqc-i322",
+                     *         "ykxd-afb7-6p4i-qcd3"
                      *       ]
                      *     }
                      */
@@ -30495,7 +30554,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "594656"
+                 *       "code": "078800"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -30511,16 +30570,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "25qf-5van-d4gr-skvu",
-                     *         "mpqk-zc6l-thcv-cs5u",
-                     *         "hbcq-7jiy-5nwa-ilzl",
-                     *         "qrv2-fezg-xyn2-2d3g",
-                     *         "dghw-5nyo-eimj-tpjj",
-                     *         "ebba-tyzn-h36x-adp3",
-                     *         "i54p-lyfc-affy-2ry3",
-                     *         "ayt2-vsny-x4uz-ndcv",
-                     *         "vyaz-ghah-wgrk-vz5y",
-                     *         "jlyq-x4a3-quir-n4pr"
+                     *         "bczi-vbat-lst7-caf6",
+                     *         "mlzp-dcme-exmv-uoeo",
+                     *         "owgc-ncds-uz6k-zido",
+                     *         "xxs4-yjdt-o2lv-6pup",
+                     *         "b3gw-o4ho-5or7-7ehn",
+                     *         "czaq-t7kj-gumj-uiub",
+                     *         "pae6-qqdg-2xdi-a3ay",
+                     *         "v67b-urjq-rv4n-baix",
+                     *         "6iqh-4pwp-exa6-gzfq",
+                     *         "qptl-fnvg-hws6-kewj"
                      *       ]
                      *     }
                      */
@@ -31619,7 +31678,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000041",
-                     *           "key_fingerprint": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437",
+                     *           "key_fingerprint": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -31709,8 +31768,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T08:17:05Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28467000,\n        \"sha256\": \"4b8699b0b6a8e6eeb4d89e7bc2cac3d40cb79bb2be2f4119dee11efef401fb24\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4815632,\n        \"sha256\": \"81b63891182d1666fd9d43e53af188a28fe7a4244ed1d9d279eab5cba7a269cc\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"obYP7McLvrKpp2TcWdIZyLKj4yT5eKOwqbc0oaaRomM=\",\n  \"signature\": \"XOiIbcQcgZI3VJ0ip5kR9F5hXY8AtbFGs4wwQQ7QVAz/EkFQrJwsYdRMsX0H6haYHLQsutoa/lJg010uvnycAQ==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T10:41:13Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28500408,\n        \"sha256\": \"06aedbca4100b5191d9a306eb1b5746df1adc153eb60cc0d6c2aa1b6f327feca\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4815696,\n        \"sha256\": \"77afc6fe84d2fef2b251edda6424727825348a10870b3b5ca137f5dabdf43a22\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"0PZXcOR6u5QFXHrHgM5G4Rr7XFEd9osTTif64LAj2GU=\",\n  \"signature\": \"uGucXVelP23VLu1WFD4aLLp5ETQYYoLIpXL40UJ7OWw7aMm9zUsN18matFwPXRE0oFiEi7nMJnww033+E4ShDQ==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -31729,7 +31788,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437",
+                     *       "key_fingerprint": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -31842,9 +31901,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "yDJNAR1YN8kYjygQ6VEe02G6izVFQvsiPRY6OsmFypI=",
-                 *       "old": "obYP7McLvrKpp2TcWdIZyLKj4yT5eKOwqbc0oaaRomM=",
-                 *       "signature": "O/ClNfvqZeY2QR7CncBAymCv74Qtp0FTgEUPaUHxpN7NW/f3SpI1zQidmaZFtJXUxAPspkPFu2AlCcT27Jx7Cw=="
+                 *       "new": "lKCdBizzTHZ4ZqUgzMmj77iibWDNa0uxk0Pq5khGYzM=",
+                 *       "old": "0PZXcOR6u5QFXHrHgM5G4Rr7XFEd9osTTif64LAj2GU=",
+                 *       "signature": "COWdvw5Q17329Yc+m61VEk1mEexH4cFTGr4WsrVSBgzA17EefMjdxz6m1DAvzhbf78kmM5MOpGpeJrmiV8J3AA=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -31859,8 +31918,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "9b4c48bf0dbe87436aa248c91b6dc3348aa66b108f61a67a64b2af6d9af55227",
-                     *       "old_fingerprint": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437"
+                     *       "new_fingerprint": "02fea27f3a3b893bdd507e25a43540c9db6f609925165727399366e9ac7de0df",
+                     *       "old_fingerprint": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -31979,24 +32038,24 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437",
+                     *       "key_fingerprint": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 28467000,
+                     *           "bytes": 28500408,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "4b8699b0b6a8e6eeb4d89e7bc2cac3d40cb79bb2be2f4119dee11efef401fb24"
+                     *           "sha256": "06aedbca4100b5191d9a306eb1b5746df1adc153eb60cc0d6c2aa1b6f327feca"
                      *         },
                      *         {
-                     *           "bytes": 4815632,
+                     *           "bytes": 4815696,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "81b63891182d1666fd9d43e53af188a28fe7a4244ed1d9d279eab5cba7a269cc"
+                     *           "sha256": "77afc6fe84d2fef2b251edda6424727825348a10870b3b5ca137f5dabdf43a22"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -32086,7 +32145,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437",
+                     *       "key_fingerprint": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32222,7 +32281,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "6c2299c3e142cd09bd0f77d1f20d9506a0c7768cac0ed340f93bb2c2c0f56437",
+                     *       "key_fingerprint": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -36038,6 +36097,14 @@ export interface operations {
                      *           "id": "01900000-0000-7000-8000-000000000114",
                      *           "name": "proxy",
                      *           "package": "package:proxy@1.2.0",
+                     *           "settings": {
+                     *             "health_interval_ms": null,
+                     *             "max_cpu_percent": null,
+                     *             "max_log_bytes": 16777216,
+                     *             "max_memory_bytes": null,
+                     *             "restart": "always",
+                     *             "stop_grace_ms": 10000
+                     *           },
                      *           "state_counts": {},
                      *           "target": {
                      *             "expression": "all"
@@ -38424,7 +38491,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_000000000000000000000000000000/ZRDO5M2J8NLM="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];

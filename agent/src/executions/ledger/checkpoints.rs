@@ -6,12 +6,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Bytes of the output file between two checkpoints.
-const EVERY_BYTES: u64 = 1024 * 1024;
+pub const EVERY_BYTES: u64 = 1024 * 1024;
 const MARK_BYTES: usize = 32;
+/// Checkpoints at the end of the file that are looked at first.
+const RECENT: u64 = 2048;
 /// Makes sure that zeros or the content of another file are not a valid checkpoint.
 const SALT: u64 = 0x6d75_7374_6572_0001;
 
@@ -65,14 +67,31 @@ pub fn path_of(output: &Path) -> PathBuf {
 /// The last checkpoint in the first `file_bytes` of the output file for which `fits` returns true,
 /// or the start of the file if there is none.
 pub fn last(output: &Path, file_bytes: u64, fits: impl Fn(&Checkpoint) -> bool) -> Checkpoint {
-    // The checkpoints of one gigabyte of output take a few kilobytes.
-    let checkpoints = fs::read(path_of(output)).unwrap_or_default();
+    let fits = |mark: &Checkpoint| mark.position <= file_bytes && fits(mark);
+    // What is sent and released is near the end, also of an output that grew for weeks.
+    let recent = recent(output).unwrap_or_default();
+    last_of(&recent, fits).unwrap_or_else(|| {
+        let all = fs::read(path_of(output)).unwrap_or_default();
+        last_of(&all, fits).unwrap_or_default()
+    })
+}
+
+fn last_of(checkpoints: &[u8], fits: impl Fn(&Checkpoint) -> bool) -> Option<Checkpoint> {
     checkpoints
         .chunks_exact(MARK_BYTES)
         .filter_map(Checkpoint::decode)
-        .filter(|mark| mark.position <= file_bytes && fits(mark))
+        .filter(fits)
         .max_by_key(|mark| mark.position)
-        .unwrap_or_default()
+}
+
+/// The last whole checkpoints of a file.
+fn recent(output: &Path) -> std::io::Result<Vec<u8>> {
+    let file = File::open(path_of(output))?;
+    let whole = file.metadata()?.len() / MARK_BYTES as u64;
+    let from = whole.saturating_sub(RECENT);
+    let mut bytes = vec![0; (whole - from) as usize * MARK_BYTES];
+    file.read_exact_at(&mut bytes, from * MARK_BYTES as u64)?;
+    Ok(bytes)
 }
 
 /// Writes checkpoints while an output file is written.
@@ -80,13 +99,14 @@ pub fn last(output: &Path, file_bytes: u64, fits: impl Fn(&Checkpoint) -> bool) 
 pub struct CheckpointWriter {
     path: PathBuf,
     file: Option<File>,
+    every_bytes: u64,
     next_at: u64,
 }
 
 impl CheckpointWriter {
-    /// Prepares checkpoints for this output file; small files get none.
-    pub fn new(output: &Path) -> Self {
-        Self { path: path_of(output), file: None, next_at: EVERY_BYTES }
+    /// Prepares checkpoints for this output file, about this far apart; small files get none.
+    pub fn new(output: &Path, every_bytes: u64) -> Self {
+        Self { path: path_of(output), file: None, every_bytes, next_at: every_bytes }
     }
 
     /// The output file has grown by one record that ends at `mark`.
@@ -94,7 +114,7 @@ impl CheckpointWriter {
         if mark.position < self.next_at {
             return;
         }
-        self.next_at = mark.position + EVERY_BYTES;
+        self.next_at = mark.position + self.every_bytes;
         if self.file.is_none() {
             let mut options = OpenOptions::new();
             self.file = options.write(true).create_new(true).mode(0o600).open(&self.path).ok();
@@ -115,7 +135,7 @@ mod tests {
     fn the_last_fitting_checkpoint_is_found_and_damaged_ones_are_skipped() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let output = folder.path().join("output");
-        let mut marker = CheckpointWriter::new(&output);
+        let mut marker = CheckpointWriter::new(&output, EVERY_BYTES);
         let mark = |n: u64| Checkpoint {
             position: n * EVERY_BYTES,
             stdout_bytes: n * 1000,

@@ -13,6 +13,7 @@ use super::record::{CALL_BYTES, CommandRecord, EXIT_BYTES, ParameterRecord, Sett
 use super::recovery::OnDiskState;
 use super::{checkpoints, window};
 use crate::executions::library_cache::{self, LibraryFile};
+use crate::executions::output_release;
 use crate::executions::secret_files;
 use crate::platform::{FileLock, LockError, make_fifo};
 use crate::storage::layout::{ExecutionDir, StateDir};
@@ -120,6 +121,7 @@ pub fn archive_settlement(execution: &ExecutionDir, kept: &Path) -> bool {
     if is_moved {
         let _ = fs::remove_file(execution.output());
         let _ = fs::remove_file(checkpoints::path_of(&execution.output()));
+        let _ = fs::remove_file(output_release::path_of(&execution.output()));
         let _ = fs::remove_file(execution.parameters());
     }
     is_moved

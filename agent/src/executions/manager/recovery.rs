@@ -12,7 +12,7 @@ use crate::executions::ledger;
 use crate::executions::ledger::record::{StartedRecord, refusal, result_data};
 use crate::executions::ledger::recovery::RecoveryAction;
 use crate::executions::shim_watch::{self, Watch};
-use crate::executions::{orphans, output_reader};
+use crate::executions::{orphans, output_reader, output_release};
 use crate::platform::{FileLock, LockError};
 use crate::storage;
 use crate::storage::layout::ExecutionDir;
@@ -133,8 +133,15 @@ impl ExecutionManager {
 
 /// The response to a command whose result can't be known, with the output that was recorded.
 fn lost(command_id: Uuid, execution: &ExecutionDir) -> Response {
-    let mut result = match output_reader::recorded_from_start(&execution.output()) {
-        Ok((recorded, hashes)) => hashes.into_result(recorded.result_of_lost_execution()),
+    let output = execution.output();
+    // What is released can't be hashed again.
+    let recorded = match output_release::released_bytes(&output) {
+        0 => output_reader::recorded_from_start(&output).map(|(sum, hashes)| (sum, Some(hashes))),
+        _ => output_reader::recorded(&output).map(|recorded| (recorded, None)),
+    };
+    let mut result = match recorded {
+        Ok((recorded, None)) => recorded.result_of_lost_execution(),
+        Ok((recorded, Some(hashes))) => hashes.into_result(recorded.result_of_lost_execution()),
         Err(_) => output_reader::Recorded::default().result_of_lost_execution(),
     };
     let progress: Option<StepProgress> = storage::read_sealed(&execution.steps()).ok().flatten();

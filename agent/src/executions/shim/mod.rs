@@ -14,6 +14,7 @@ mod processes;
 mod recorder;
 mod rehearsal;
 mod service;
+mod spool;
 mod steps;
 mod supervise;
 pub mod verify;
@@ -304,6 +305,7 @@ impl Execution {
             limit_bytes: self.launch.output_limit_bytes,
             quota_bytes: self.launch.output_quota_bytes,
             executions: self.dir.path().parent().unwrap_or(self.dir.path()).to_owned(),
+            spool_bytes: self.launch.service.as_ref().map(|service| service.log_bytes()),
         };
         let recorder = Recorder::create(&self.dir, limits);
         if is_synced {

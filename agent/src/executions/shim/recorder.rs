@@ -1,8 +1,8 @@
 //! Stores output as complete records with a running hash, and never blocks the child.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use muster_protocol::frame::ExecuteResult;
@@ -10,8 +10,10 @@ use muster_protocol::frame::output::{RECORD_HEADER_BYTES, Stream, record_header}
 use muster_protocol::limits::MAX_OUTPUT_RECORD_BYTES;
 
 use super::log::Log;
-use crate::executions::ledger::checkpoints::{Checkpoint, CheckpointWriter};
+use super::spool::{LINE_BYTES, OutputSpool};
+use crate::executions::ledger::checkpoints::{self, Checkpoint, CheckpointWriter};
 use crate::executions::output_hashes::OutputHashes;
+use crate::executions::output_release;
 use crate::storage::layout::ExecutionDir;
 
 /// Output written between two checks of the quota for all executions.
@@ -31,6 +33,9 @@ pub struct RecorderLimits {
     pub quota_bytes: u64,
     /// The folder of all executions.
     pub executions: PathBuf,
+    /// Of a service: what its file may take. The agent releases what the server has stored, so that the output
+    /// goes on after it was full.
+    pub spool_bytes: Option<u64>,
 }
 
 /// Writes the output of one execution.
@@ -52,6 +57,8 @@ pub struct Recorder {
     stderr_bytes: u64,
     dropped_bytes: u64,
     is_cut: bool,
+    /// Of a service.
+    spool: Option<OutputSpool>,
     /// Space for a header, then the output read from `stream`.
     buffer: Box<[u8]>,
     stream: Stream,
@@ -67,10 +74,14 @@ impl Recorder {
         if let Err(error) = &file {
             log.line(format_args!("output is not stored: {error}"));
         }
+        let spool = limits.spool_bytes.map(|bytes| OutputSpool::new(&path, bytes));
+        let every_bytes =
+            spool.as_ref().map_or(checkpoints::EVERY_BYTES, OutputSpool::checkpoint_bytes);
         Self {
             file: file.ok(),
-            marker: CheckpointWriter::new(&path),
+            marker: CheckpointWriter::new(&path, every_bytes),
             log,
+            spool,
             limits,
             hashes: OutputHashes::default(),
             file_bytes: 0,
@@ -114,15 +125,23 @@ impl Recorder {
     }
 
     /// Stores the buffered output or counts it as dropped. The stored output is a prefix of the
-    /// whole: after the first drop nothing more is stored.
+    /// whole: after the first drop nothing more is stored. Only the output of a service goes on when there is
+    /// space again, after a line that says how much is missing.
     pub fn flush(&mut self) {
         let read_bytes = std::mem::take(&mut self.filled);
         if read_bytes == 0 {
             return;
         }
-        let kept = if self.dropped_bytes > 0 { 0 } else { self.payload_to_keep(read_bytes) };
+        let kept = match &self.spool {
+            Some(_) => self.payload_to_spool(read_bytes),
+            None if self.dropped_bytes > 0 => 0,
+            None => self.payload_to_keep(read_bytes),
+        };
         let kept = if kept > 0 && self.append(kept).is_ok() { kept } else { 0 };
         self.dropped_bytes += (read_bytes - kept) as u64;
+        if let Some(spool) = &mut self.spool {
+            spool.note_dropped((read_bytes - kept) as u64);
+        }
         match self.stream {
             Stream::Stdout => self.stdout_bytes += kept as u64,
             Stream::Stderr => self.stderr_bytes += kept as u64,
@@ -132,6 +151,42 @@ impl Recorder {
             stdout_bytes: self.stdout_bytes,
             stderr_bytes: self.stderr_bytes,
         });
+    }
+
+    /// What of the buffer may be stored for a service: all of it or nothing. After a gap its line comes first.
+    fn payload_to_spool(&mut self, payload: usize) -> usize {
+        let produced = self.stored_bytes() + self.dropped_bytes;
+        if produced + payload as u64 > self.check_at {
+            self.check_at = produced + QUOTA_STEP_BYTES;
+            let is_over = output_of_all(&self.limits.executions) >= self.limits.quota_bytes;
+            if let Some(spool) = &mut self.spool {
+                spool.is_over_quota = is_over;
+            }
+        }
+        let (file_bytes, stored_bytes) = (self.file_bytes, self.stored_bytes());
+        let Some(spool) = &mut self.spool else { return 0 };
+        // With space for the line before it, and for the one at the end.
+        let needed_bytes = payload as u64 + 2 * LINE_BYTES;
+        let is_within_limit = stored_bytes + needed_bytes <= self.limits.limit_bytes;
+        if !is_within_limit || !spool.admits(file_bytes, payload) {
+            return 0;
+        }
+        if self.append_missing().is_err() { 0 } else { payload }
+    }
+
+    /// Stores the line that says how much was dropped since the last record, if any was.
+    fn append_missing(&mut self) -> io::Result<()> {
+        let Some(line) = self.spool.as_ref().and_then(OutputSpool::missing_line) else {
+            return Ok(());
+        };
+        let record = [&record_header(Stream::Stderr, line.len() as u32), line.as_bytes()].concat();
+        self.write(&record)?;
+        self.hashes.update(Stream::Stderr, line.as_bytes());
+        self.stderr_bytes += line.len() as u64;
+        if let Some(spool) = &mut self.spool {
+            spool.note_line();
+        }
+        Ok(())
     }
 
     /// Payload of the complete records, both streams.
@@ -147,6 +202,8 @@ impl Recorder {
     /// Makes the output durable and returns its statistics.
     pub fn finish(mut self, duration_ms: u64) -> ExecuteResult {
         self.flush();
+        // One line more than the bound, so that the end of the output says what is missing there.
+        let _ = self.append_missing();
         // An empty file has nothing to sync.
         let synced = self.file.as_ref().filter(|_| self.file_bytes > 0).map(File::sync_data);
         if let Some(Err(error)) = synced {
@@ -172,18 +229,31 @@ impl Recorder {
     }
 
     fn append(&mut self, payload: usize) -> io::Result<()> {
+        let header = record_header(self.stream, payload as u32);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let bytes = &mut buffer[..RECORD_HEADER_BYTES + payload];
+        bytes[..RECORD_HEADER_BYTES].copy_from_slice(&header);
+        let written = self.write(bytes);
+        if written.is_ok() {
+            self.hashes.update(self.stream, &bytes[RECORD_HEADER_BYTES..]);
+        }
+        self.buffer = buffer;
+        written
+    }
+
+    /// Writes a whole record. An incomplete one does not count.
+    fn write(&mut self, record: &[u8]) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
-        let bytes = &mut self.buffer[..RECORD_HEADER_BYTES + payload];
-        bytes[..RECORD_HEADER_BYTES].copy_from_slice(&record_header(self.stream, payload as u32));
-        if let Err(error) = file.write_all(bytes) {
-            // An incomplete record does not count.
+        // At its own position: what is left of an incomplete record is overwritten.
+        if let Err(error) = file.write_all_at(record, self.file_bytes) {
             let _ = file.set_len(self.file_bytes);
-            self.log
-                .line(format_args!("output is dropped from here on: failed to write it: {error}"));
+            if self.spool.as_mut().is_none_or(OutputSpool::note_failure) {
+                let from = "output is dropped from here on: failed to write it";
+                self.log.line(format_args!("{from}: {error}"));
+            }
             return Err(error);
         }
-        self.hashes.update(self.stream, &bytes[RECORD_HEADER_BYTES..]);
-        self.file_bytes += bytes.len() as u64;
+        self.file_bytes += record.len() as u64;
         Ok(())
     }
 
@@ -204,11 +274,7 @@ impl Recorder {
 /// Total size of the output files in the folder of executions.
 fn output_of_all(executions: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(executions) else { return 0 };
-    entries
-        .flatten()
-        .filter_map(|entry| fs::metadata(entry.path().join("output")).ok())
-        .map(|metadata| metadata.len())
-        .sum()
+    entries.flatten().map(|entry| output_release::held_bytes(&entry.path().join("output"))).sum()
 }
 
 #[cfg(test)]
@@ -228,7 +294,7 @@ mod tests {
         ) {
             let folder = tempfile::tempdir().expect("temporary folder");
             let execution = ExecutionDir::at(folder.path().into());
-            let limits = RecorderLimits { limit_bytes, quota_bytes: u64::MAX, executions: folder.path().into() };
+            let limits = RecorderLimits { limit_bytes, quota_bytes: u64::MAX, executions: folder.path().into(), spool_bytes: None };
             let mut recorder = Recorder::create(&execution, limits);
             let mut all = Vec::new();
             let mut turns = 0;
@@ -261,6 +327,74 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn output_of_a_service_goes_on_after_it_was_full_and_each_gap_has_its_exact_size(
+            steps in prop::collection::vec((any::<bool>(), 8usize..4000, prop::option::weighted(0.2, 0u8..=100)), 1..120),
+        ) {
+            const SPOOL: u64 = 40_000;
+            let folder = tempfile::tempdir().expect("temporary folder");
+            let execution = ExecutionDir::at(folder.path().into());
+            let limits = RecorderLimits {
+                limit_bytes: u64::MAX,
+                quota_bytes: u64::MAX,
+                executions: "/none".into(),
+                spool_bytes: Some(SPOOL),
+            };
+            let mut recorder = Recorder::create(&execution, limits);
+            let output = execution.output();
+            // What the file has contained, also after parts of it were released.
+            let mut seen = Vec::new();
+            for (number, (is_stderr, length, acked)) in steps.iter().enumerate() {
+                let stream = if *is_stderr { Stream::Stderr } else { Stream::Stdout };
+                recorder.record_bytes(stream, &written(number, *length));
+                recorder.flush();
+                seen.extend_from_slice(&fs::read(&output).expect("read")[seen.len()..]);
+                prop_assert!(output_release::held_bytes(&output) <= SPOOL);
+                if let Some(percent) = acked {
+                    let acked = recorder.stored_bytes() * u64::from(*percent) / 100;
+                    output_release::release(&output, acked).expect("this file system has holes");
+                    let released = output_release::released_bytes(&output) as usize;
+                    let file = fs::read(&output).expect("read");
+                    prop_assert!(file[released..] == seen[released..], "nothing else is lost");
+                    prop_assert!(file[..released].iter().all(|byte| *byte == 0));
+                }
+            }
+            let result = recorder.finish(0);
+            seen.extend_from_slice(&fs::read(&output).expect("read")[seen.len()..]);
+            let mut expected = steps.iter().enumerate();
+            let (mut missing, mut missing_in_all, mut payload) = (0, 0, Vec::new());
+            for record in records_of(&seen).map(|record| record.expect("whole")) {
+                payload.extend_from_slice(record.payload);
+                if record.payload.starts_with(b"\n[muster: ") {
+                    let line = std::str::from_utf8(record.payload).expect("text");
+                    let count = line.split(' ').nth(1).and_then(|count| count.parse::<u64>().ok());
+                    let count = count.expect("a number");
+                    while missing < count {
+                        missing += expected.next().expect("it was printed").1.1 as u64;
+                    }
+                    prop_assert_eq!(missing, count);
+                    missing_in_all += std::mem::take(&mut missing);
+                    continue;
+                }
+                let (number, (is_stderr, length, _)) = expected.next().expect("it was printed");
+                prop_assert_eq!(record.payload, written(number, *length));
+                prop_assert_eq!(record.stream == Stream::Stderr, *is_stderr);
+            }
+            prop_assert!(expected.next().is_none(), "what is missing at the end is counted too");
+            prop_assert_eq!(result.dropped_bytes, missing_in_all);
+            prop_assert_eq!(result.output_complete, missing_in_all == 0);
+            prop_assert_eq!(result.output_bytes, payload.len() as u64);
+            let hash = HEXLOWER.encode(digest::digest(&digest::SHA256, &payload).as_ref());
+            prop_assert_eq!(result.output_sha256, Some(hash));
+        }
+    }
+
+    /// Bytes that are of one write only.
+    fn written(number: usize, length: usize) -> Vec<u8> {
+        (0..length).map(|at| (number * 31 + at * 7 % 253) as u8).collect()
+    }
+
     #[test]
     fn the_hosts_quota_limits_stored_output_above_a_small_free_amount() {
         let folder = tempfile::tempdir().expect("temporary folder");
@@ -270,6 +404,7 @@ mod tests {
             limit_bytes: u64::MAX,
             quota_bytes: 1,
             executions: folder.path().into(),
+            spool_bytes: None,
         };
         let mut recorder = Recorder::create(&execution, limits);
         for _ in 0..20 {
@@ -290,6 +425,7 @@ mod tests {
             limit_bytes: 3_000_000,
             quota_bytes: u64::MAX,
             executions: "/none".into(),
+            spool_bytes: None,
         };
         let mut recorder = Recorder::create(&execution, limits);
         for turn in 0..1_000 {

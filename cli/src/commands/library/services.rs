@@ -14,19 +14,22 @@ use crate::listing::{LatestLimit, Limit, List};
 use crate::output::table::Column;
 use crate::session::{ResourceKind, Session};
 
-const COLUMNS: [Column; 5] = [
+const COLUMNS: [Column; 6] = [
     Column::of("NAME", "name"),
     Column::of("PACKAGE", "package"),
     Column::by("TARGET", target_expression),
     Column::by("AGENTS", state_counts),
+    Column::by("RESTART", |service| setting(service, "restart")),
     Column::of("ID", "id"),
 ];
-const AGENT_COLUMNS: [Column; 8] = [
+const AGENT_COLUMNS: [Column; 10] = [
     Column::of("AGENT", "agent_name"),
     Column::of("CONNECTED", "is_connected"),
     Column::by("STATE", |agent| reported(agent, "state")),
     Column::by("HEALTH", |agent| reported(agent, "health")),
     Column::by("RESTARTS", |agent| reported(agent, "restart_count")),
+    Column::by("STARTS AGAIN", |agent| reported(agent, "restart_at")),
+    Column::by("LIMITS", |agent| reported(agent, "limits")),
     Column::by("STARTED", |agent| reported(agent, "started_at")),
     Column::by("LAST END", |agent| reported(agent, "last_error_code")),
     Column::of("ERROR", "error"),
@@ -154,6 +157,12 @@ async fn last_run(session: &Session, id: &str, agent: &str) -> Result<String, Cl
     })?;
     let run = found.get("service").and_then(|service| text(service, "run_id"));
     run.ok_or_else(|| CliError::Usage(format!("{agent} has reported no run of the service yet")))
+}
+
+/// What the package of a service says.
+fn setting(service: &Value, name: &str) -> String {
+    let value = service.get("settings").and_then(|settings| settings.get(name));
+    value.and_then(Value::as_str).unwrap_or("-").to_owned()
 }
 
 /// A field of what a host reported about a service.

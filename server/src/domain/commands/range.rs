@@ -30,6 +30,13 @@ impl ByteRange {
         }
     }
 
+    /// The same for a body whose first bytes were removed: the part of the range that is kept.
+    pub fn resolve_from(self, first: u64, length: u64) -> Option<(u64, u64)> {
+        let (start, end) = self.resolve(length)?;
+        let kept = (start.max(first), end.max(first));
+        (kept.0 < kept.1 || self == Self::Whole).then_some(kept)
+    }
+
     /// The offsets that the range covers in a body of `length` bytes, the end excluded.
     ///
     /// `None` if the range starts at or after the end.
@@ -62,6 +69,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_range_of_a_rotated_body_is_the_part_of_it_that_is_kept(first in 0u64..50, kept in 0u64..50, from in 0u64..120, to in 0u64..120) {
+            let length = first + kept;
+            for range in [ByteRange::Whole, ByteRange::Between(from.min(to), to.max(from)), ByteRange::From(from), ByteRange::Last(from)] {
+                let whole: Vec<u64> = range.resolve(length).map(|(start, end)| (start..end).collect()).unwrap_or_default();
+                let part: Vec<u64> = range.resolve_from(first, length).map(|(start, end)| (start..end).collect()).unwrap_or_default();
+                prop_assert_eq!(part, whole.into_iter().filter(|offset| *offset >= first).collect::<Vec<_>>());
+            }
+        }
+
         #[test]
         fn a_resolved_range_is_within_the_body(first in any::<u64>(), last in any::<u64>(), length in any::<u64>()) {
             for range in [ByteRange::Between(first.min(last), last.max(first)), ByteRange::From(first), ByteRange::Last(last)] {

@@ -21,7 +21,7 @@ use crate::http::extract::{Id, Params, within};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::sse;
 use crate::services::access::caller::Caller;
-use crate::services::commands::output::live::{Ended, LiveEvent, LiveRequest};
+use crate::services::commands::output::live::{Ended, LiveEvent, LiveRequest, Removed};
 
 /// What the database can count to.
 pub(in crate::http) const MAX_OFFSET_BYTES: u64 = 9_223_372_036_854_775_807;
@@ -63,6 +63,16 @@ struct OutputEvent {
     base64: Option<String>,
 }
 
+/// Data of an event `removed`: bytes of both streams that are not kept any more, because only the newest
+/// output of a service is kept.
+#[derive(Serialize, ToSchema)]
+struct RemovedEvent {
+    /// Number of bytes of both streams before these.
+    offset_bytes: u64,
+    /// Where the output goes on.
+    next_offset_bytes: u64,
+}
+
 /// Data of the event `result`: the result of the execution. It is the last event.
 #[derive(Serialize, ToSchema)]
 struct ResultEvent {
@@ -85,19 +95,20 @@ struct ResultEvent {
     is_output_incomplete: bool,
 }
 
-/// The data of an event, by its name: `output` or `result`. Only for the API's description.
+/// The data of an event, by its name: `output`, `removed` or `result`. Only for the API's description.
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only described")]
 enum LiveEventView {
     Output(OutputEvent),
+    Removed(RemovedEvent),
     Result(ResultEvent),
 }
 
 /// Follow the output of an execution as server-sent events.
 ///
 /// An event `output` has bytes and, as its `id`, the offset after them; send it as `Last-Event-ID` to
-/// resume there. After all output one event `result` follows, and the response ends. The response
+/// resume there. An event `removed` comes in place of older output of a service, which is not kept. After all output one event `result` follows, and the response ends. The response
 /// ends without `result` if the API key loses its right to see the output, or if the server stops;
 /// reconnect to resume. 410 `output_dropped` and `output_damaged` as for the output itself. If output
 /// is lost during the response, it ends early, and the next request gets that error.
@@ -138,6 +149,11 @@ fn written(event: LiveEvent) -> Event {
         LiveEvent::Output(piece) => {
             let id = piece.end_bytes.to_string();
             sse::as_json("output", &OutputEvent::from(piece)).id(id)
+        }
+        LiveEvent::Removed(removed) => {
+            let Removed { offset_bytes, next_offset_bytes } = removed;
+            let event = RemovedEvent { offset_bytes, next_offset_bytes };
+            sse::as_json("removed", &event).id(next_offset_bytes.to_string())
         }
         LiveEvent::Ended(ended) => {
             let id = ended.output_bytes.to_string();

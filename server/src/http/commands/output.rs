@@ -23,6 +23,9 @@ use crate::store::queries::OutputStream;
 /// The command's state at the time of the response.
 const STATE: HeaderName = HeaderName::from_static("muster-state");
 
+/// How many bytes were removed before the output that is kept; absent if none were.
+const FIRST_OFFSET: HeaderName = HeaderName::from_static("muster-first-offset");
+
 /// Longest part of a script's name in a file name, in characters.
 const MAX_NAME_CHARS: usize = 64;
 
@@ -96,7 +99,9 @@ impl From<Stream> for StreamName {
 /// while the output can still grow). 204: there are no bytes after the start of the range yet. 416: the
 /// output has ended before it. The header `muster-state` is the command's state. 410 `output_dropped`:
 /// the output was deleted to make room for newer output. 410 `output_damaged`: the stored output cannot
-/// be read. If damage is found while the response is sent, the response ends early.
+/// be read. Of a run of a service the newest output is kept only: the header `muster-first-offset` is then the
+/// number of bytes that were removed, offsets still count from the start of the run, a range starts at the
+/// first byte of it that is kept, and one that was removed as a whole gets 410 `output_removed`. If damage is found while the response is sent, the response ends early.
 #[utoipa::path(get, path = "/api/commands/{id}/output", tag = "commands",
     params(("id" = uuid::Uuid, Path), OutputParams, ("Range" = Option<String>, Header)),
     responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
@@ -198,15 +203,20 @@ fn respond(part: OutputPart, is_range: bool) -> Response {
         (header::CONTENT_LENGTH, (part.end_bytes - part.start_bytes).to_string()),
         (STATE, part.state.as_str().to_owned()),
     ];
+    let first_bytes = part.first_bytes;
     let body = Body::from_stream(futures_util::stream::try_unfold(part, async |mut part| {
         Ok::<_, crate::store::StoreError>(part.next().await?.map(|bytes| (bytes, part)))
     }));
-    if is_range {
+    let mut response = if is_range {
         let content_range = [(header::CONTENT_RANGE, content_range)];
         (StatusCode::PARTIAL_CONTENT, headers, content_range, body).into_response()
     } else {
         (headers, body).into_response()
+    };
+    if first_bytes > 0 {
+        response.headers_mut().insert(FIRST_OFFSET, first_bytes.into());
     }
+    response
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
+use muster_protocol::limits::CANCEL_GRACE_MS;
 use muster_protocol::object::Object;
+use muster_protocol::package::{RestartPolicy, ServiceSettings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -44,6 +46,40 @@ struct ServiceView {
     /// `stopped` or `ended`.
     #[schema(example = json!({"running": 3}))]
     state_counts: BTreeMap<String, i64>,
+    /// What `[service]` of its package says.
+    settings: Option<ServiceSettingsView>,
+}
+
+/// How hosts keep a service running.
+#[derive(Debug, Serialize, ToSchema)]
+struct ServiceSettingsView {
+    /// `always`, `on-failure` or `never`: which ends are followed by another start. The delay before it is a
+    /// random time of at most 2 s, which doubles with each end in a row up to 5 minutes.
+    #[schema(value_type = String, example = "always")]
+    restart: RestartPolicy,
+    /// Of all its processes together.
+    max_memory_bytes: Option<u64>,
+    /// Of all its processes together; 100 is one processor.
+    max_cpu_percent: Option<u32>,
+    /// Newest output that is kept of each run.
+    max_log_bytes: u64,
+    /// Time from TERM to KILL.
+    stop_grace_ms: u64,
+    /// Time between two checks of its health; `null` without a check.
+    health_interval_ms: Option<u64>,
+}
+
+impl From<ServiceSettings> for ServiceSettingsView {
+    fn from(settings: ServiceSettings) -> Self {
+        Self {
+            restart: settings.restart,
+            max_memory_bytes: settings.max_memory_bytes,
+            max_cpu_percent: settings.max_cpu_percent,
+            max_log_bytes: settings.log_bytes(),
+            stop_grace_ms: settings.stop_grace_ms.unwrap_or(CANCEL_GRACE_MS),
+            health_interval_ms: settings.health.map(|health| health.interval_ms),
+        }
+    }
 }
 
 /// Agents on which a service is started, stopped or restarted.
@@ -72,6 +108,7 @@ impl From<ServiceOverview> for ServiceView {
             id: service.row.id,
             name: service.row.name,
             state_counts: service.counts,
+            settings: service.settings.map(Into::into),
         }
     }
 }

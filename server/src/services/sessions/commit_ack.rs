@@ -59,11 +59,12 @@ impl LiveSession {
                     None => self.send_receipt(command_id, settled.receipt, transport).await,
                 }
             }
-            CommitAck::TaskRun { command_id, is_known: true } => {
+            CommitAck::TaskRun { command_id, known: Some(max_log_bytes) } => {
+                self.output.keep_newest(command_id, max_log_bytes);
                 self.service.hub.notify_progress(command_id);
                 self.acknowledge(command_id, Some(0), None, transport).await
             }
-            CommitAck::TaskRun { command_id, is_known: false } => {
+            CommitAck::TaskRun { command_id, known: None } => {
                 self.output.remove(command_id);
                 let receipt = Some(Receipt::UnknownCommand);
                 self.acknowledge(command_id, None, receipt, transport).await
@@ -170,6 +171,8 @@ impl LiveSession {
             let (offset, receipt) = match disposition {
                 Disposition::SendFrom(committed) => {
                     self.output.track_from(command_id, committed);
+                    let max_log_bytes = reconciled.max_log_bytes.get(&command_id).copied();
+                    self.output.keep_newest(command_id, max_log_bytes);
                     (Some(committed.offset_bytes), None)
                 }
                 Disposition::Done(receipt) => (None, Some(receipt)),

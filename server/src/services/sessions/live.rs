@@ -81,7 +81,11 @@ pub(super) enum CommitAck {
     /// A result. `receipt`: where to send the receipt instead of a frame.
     Settled { command_id: CommandId, settled: Settled, receipt: Option<oneshot::Sender<Receipt>> },
     /// A run of a task that the host has started, unless it is unknown: it has no assignment.
-    TaskRun { command_id: CommandId, is_known: bool },
+    TaskRun {
+        command_id: CommandId,
+        /// How much of its newest output is kept, if older output is removed; `None` if there is no such run.
+        known: Option<Option<u64>>,
+    },
     /// The inventory.
     Reconciled(Reconciled),
     /// The next certificate of the agent's key pair.

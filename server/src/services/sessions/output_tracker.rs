@@ -7,6 +7,7 @@ use muster_protocol::frame::output::{
     OutputFrame, RECORD_HEADER_BYTES, Stream, record_header, records_of,
 };
 use muster_protocol::limits::MAX_OUTPUT_BYTES;
+use muster_protocol::package::MAX_SERVICE_OUTPUT_BYTES;
 
 use crate::domain::ids::CommandId;
 use crate::store::writer::Committed;
@@ -25,11 +26,14 @@ struct TrackedOutput {
     last_chunk_bytes: Option<u64>,
     /// Output is ignored for the rest of this session.
     is_refused: bool,
+    /// Of a run of a service: how much of its newest output is kept.
+    max_log_bytes: Option<u64>,
 }
 
 impl TrackedOutput {
     fn new(received: Committed, is_started: bool) -> Self {
-        Self { received, is_started, last_chunk_bytes: None, is_refused: false }
+        let (last_chunk_bytes, max_log_bytes) = (None, None);
+        Self { received, is_started, last_chunk_bytes, is_refused: false, max_log_bytes }
     }
 }
 
@@ -55,6 +59,8 @@ pub(super) struct Chunk {
     pub length_bytes: u64,
     pub stdout_bytes: u64,
     pub records: Bytes,
+    /// How much of the newest output is kept, if older output is removed.
+    pub max_log_bytes: Option<u64>,
 }
 
 impl OutputTracker {
@@ -67,6 +73,13 @@ impl OutputTracker {
     /// Tracks a command of an earlier session whose output is stored up to `received`.
     pub(super) fn track_from(&mut self, command_id: CommandId, received: Committed) {
         self.0.insert(command_id, TrackedOutput::new(received, true));
+    }
+
+    /// Keeps only the newest output of a command, which may then have more of it.
+    pub(super) fn keep_newest(&mut self, command_id: CommandId, max_log_bytes: Option<u64>) {
+        if let Some(tracked) = self.0.get_mut(&command_id) {
+            tracked.max_log_bytes = max_log_bytes;
+        }
     }
 
     pub(super) fn mark_started(&mut self, command_id: CommandId) {
@@ -110,8 +123,12 @@ impl OutputTracker {
         let received = &mut tracked.received;
         let start = *received;
         let end = frame.offset_bytes + frame.payload_bytes;
+        let most_bytes = match tracked.max_log_bytes {
+            Some(_) => MAX_SERVICE_OUTPUT_BYTES,
+            None => MAX_OUTPUT_BYTES,
+        };
         let is_contiguous = frame.offset_bytes <= start.offset_bytes;
-        if !is_contiguous || !tracked.is_started || end > MAX_OUTPUT_BYTES {
+        if !is_contiguous || !tracked.is_started || end > most_bytes {
             return FrameDecision::Violation;
         }
         if end <= start.offset_bytes {
@@ -135,6 +152,7 @@ impl OutputTracker {
             length_bytes: end - start.offset_bytes,
             stdout_bytes,
             records,
+            max_log_bytes: tracked.max_log_bytes,
         })
     }
 }

@@ -70,6 +70,15 @@ impl BlockReader {
         Ok(Self { file, blocks })
     }
 
+    /// The same file for output whose start was removed: payload of both streams and of stdout before the file.
+    pub fn starting_at(mut self, (offset_bytes, stdout_bytes): (u64, u64)) -> Self {
+        for block in &mut self.blocks {
+            block.offset_bytes += offset_bytes;
+            block.stdout_offset_bytes += stdout_bytes;
+        }
+        self
+    }
+
     /// All blocks, in order.
     pub fn blocks(&self) -> &[OutputBlock] {
         &self.blocks

@@ -525,7 +525,9 @@ CREATE TABLE commands (
     -- The id of the request that asked for it, for logs.
     request_id text,
     -- How far its steps are, as JSON; kept if it is lost.
-    step_progress text
+    step_progress text,
+    -- Of a run of a service: how much of its newest output is kept.
+    max_log_bytes bigint
 );
 CREATE INDEX commands_retries ON commands (job_id, not_before)
     WHERE not_before IS NOT NULL AND finished_at IS NULL;
@@ -689,7 +691,10 @@ CREATE TABLE output_blobs (
     stored_bytes bigint NOT NULL,
     finished_at bigint NOT NULL,
     dropped_at bigint,
-    received {bytes} NOT NULL
+    received {bytes} NOT NULL,
+    -- What was removed before the file: payload of both streams, and of stdout.
+    start_bytes bigint NOT NULL DEFAULT 0,
+    start_stdout_bytes bigint NOT NULL DEFAULT 0
 );
 CREATE INDEX output_blobs_age ON output_blobs (finished_at, stored_bytes) WHERE dropped_at IS NULL;
 

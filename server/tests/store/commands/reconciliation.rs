@@ -65,6 +65,7 @@ async fn what_is_listed_goes_on_from_its_committed_offset(fixture: Fixture) {
     let session = fixture.agent("host").await;
     let id = fixture.delivered(&session).await;
     let chunk = AppendOutput {
+        max_log_bytes: None,
         agent_id: session.agent_id,
         epoch: session.epoch,
         command_id: id,

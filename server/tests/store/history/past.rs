@@ -73,6 +73,7 @@ impl Past {
         let tenant_id = self.tenants[usize::from(any(runner, 3) > 0)];
         let is_of_job = tenant_id == self.tenants[0] && is_execution && any(runner, 4) == 0;
         command::Model {
+            max_log_bytes: None,
             id: id_at(created_at.plus_ms(lag_ms), any(runner, usize::MAX)),
             tenant_id,
             agent_id: one_of(runner, &self.agents),

@@ -108,7 +108,8 @@ impl Fixture {
         session: &OpenedSession,
         runs: Vec<TaskRun>,
     ) -> Result<HashSet<CommandId>, StoreError> {
-        self.store.writer().commit(self.announcement(session, runs)).await
+        let stored = self.store.writer().commit(self.announcement(session, runs)).await?;
+        Ok(stored.into_keys().collect())
     }
 
     fn announcement(&self, session: &OpenedSession, runs: Vec<TaskRun>) -> RecordTaskRuns {

@@ -251,6 +251,7 @@ impl Simulation {
                     stdout_bytes: length,
                     records: Bytes::from_static(b"-"),
                     received_at: muster_server::domain::time::Timestamp(1),
+                    max_log_bytes: None,
                 };
                 let done = writer.commit(operation);
                 async move { answer(done.await, Answer::Output) }.boxed()

@@ -58,6 +58,7 @@ impl Printed {
             stdout_bytes: length(Some(Stream::Stdout), records),
             records: Bytes::from(bytes),
             received_at: muster_server::domain::time::Timestamp(1),
+            max_log_bytes: None,
         }
     }
 }

@@ -67,6 +67,7 @@ async fn writes_retried_after_a_failed_batch_count_once(fixture: Fixture) {
     let writer = fixture.store.writer();
     let settlement = writer.commit(settle(&session, done, Outcome::Succeeded));
     let output = AppendOutput {
+        max_log_bytes: None,
         agent_id: session.agent_id,
         epoch: session.epoch,
         command_id: printing,

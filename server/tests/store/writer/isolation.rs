@@ -59,6 +59,7 @@ async fn one_bad_write_spoils_no_other(fixture: Fixture) {
         stdout_bytes: 1,
         records: Bytes::from_static(b"\x01\0\0\0\x01x"),
         received_at: muster_server::domain::time::Timestamp(1),
+        max_log_bytes: None,
     };
     let writer = fixture.store.writer();
     let mut waits = Vec::new();

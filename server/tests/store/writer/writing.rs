@@ -58,6 +58,7 @@ async fn after_a_failed_write_of_a_session_no_later_one_is_kept() {
     let session = fixture.agent("host").await;
     let id = fixture.delivered(&session).await;
     let output = AppendOutput {
+        max_log_bytes: None,
         agent_id: session.agent_id,
         epoch: session.epoch,
         command_id: id,

@@ -1,5 +1,7 @@
 //! Services, with real servers and agents.
 
+mod rotation;
+
 use std::path::{Path, PathBuf};
 
 use muster_tests::{
@@ -24,6 +26,10 @@ on_both_databases!(
 const PROGRAM: &str =
     "echo $$ >>\"$LOG/pids\"\necho \"started $VERSION\"\nexec tail -f /dev/null\n";
 
+/// A check that may leave a process behind.
+const HEALTH: &str = "if test -e \"$LOG/leave\"; then sleep 1000 & echo $! >>\"$LOG/left\"; fi\n\
+    test ! -e \"$LOG/sick\"\n";
+
 /// A host with a service.
 struct Hosted {
     agent: Agent,
@@ -42,7 +48,7 @@ fn archive(version: &str, program: &str, settings: &str) -> Vec<u8> {
     tar_zst(&[
         file("muster.toml", &description),
         file("run.sh", program),
-        file("health.sh", "test ! -e \"$LOG/sick\"\n"),
+        file("health.sh", HEALTH),
     ])
 }
 
@@ -418,6 +424,39 @@ async fn a_service_whose_checks_fail_is_restarted() {
     assert_eq!((&ended["state"], &ended["error_code"]), (&json!("failed"), &json!("unhealthy")));
     eventually("another start", async || (process_ids(&log).len() > 1).then_some(())).await;
     reported(&fixture, &id, "healthy again", |service| service["health"] == "healthy").await;
+    remove(&fixture, &agent, &id).await;
+}
+
+#[tokio::test]
+async fn what_a_check_leaves_behind_is_ended_while_the_service_runs() {
+    let fixture = Fixture::on_sqlite().await;
+    let settings = "[service.health]\nentry = \"health.sh\"\ninterval_ms = 1000";
+    let Hosted { agent, id, log, .. } = hosted(&fixture, PROGRAM, settings).await;
+    let service = started(&log, 1).await;
+    std::fs::write(log.join("leave"), "").expect("written");
+    let left = eventually("two checks have left something", async || {
+        let text = std::fs::read_to_string(log.join("left")).unwrap_or_default();
+        let left: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        (left.len() >= 2).then_some(left)
+    })
+    .await;
+    gone(left[0]).await;
+    assert!(is_alive(service), "only what the check has left is ended");
+    assert_eq!(in_state(&fixture, &id, "running").await["health"], "healthy");
+    remove(&fixture, &agent, &id).await;
+}
+
+#[tokio::test]
+async fn a_key_that_makes_requests_repeatable_is_refused_for_actions_on_services() {
+    let fixture = Fixture::on_sqlite().await;
+    let Hosted { agent, id, log, .. } = hosted(&fixture, PROGRAM, "").await;
+    let service = started(&log, 1).await;
+    for action in ["start", "stop", "restart"] {
+        let path = format!("/api/services/{id}/{action}");
+        let refused = fixture.api.post_once(&path, "once", json!({})).await;
+        assert_eq!(refused.status, 400, "{action}");
+    }
+    assert!(is_alive(service) && process_ids(&log).len() == 1);
     remove(&fixture, &agent, &id).await;
 }
 

@@ -5,15 +5,16 @@ use std::time::Duration;
 use muster_protocol::frame::Outcome;
 use muster_protocol::limits::CANCEL_GRACE_MS;
 use muster_protocol::package::{
-    AssignedPackage, SERVICE_TIMEOUT_MS, ServiceReport, ServiceSettings, ServiceState, TaskRun,
-    open_document,
+    AssignedPackage, MAX_SERVICE_OUTPUT_BYTES, SERVICE_TIMEOUT_MS, ServiceReport, ServiceSettings,
+    ServiceState, TaskRun, open_document,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::run_planner::SPOOL_FULL;
 use super::service_rule::{ServiceFacts, ServiceRecord, ServiceRunEnd, ServiceStep};
-use super::{Install, KeptList, RunRefusal, store};
+
+use super::{Install, KeptList, MAX_TASK_OUTPUT_BYTES, RunRefusal, store};
 use crate::clock::unix_ms;
 use crate::executions::ledger::record::{Launch, ServiceStatus};
 use crate::executions::ledger::{KnownState, Phase};
@@ -201,6 +202,11 @@ impl ExecutionManager {
         planned.launch = Launch {
             timeout_ms: SERVICE_TIMEOUT_MS,
             service: Some(Box::new(settings)),
+            output_limit_bytes: match planned.launch.output_limit_bytes {
+                // The owner of the host wants less than any service may keep.
+                limit if limit < MAX_TASK_OUTPUT_BYTES => limit,
+                _ => MAX_SERVICE_OUTPUT_BYTES,
+            },
             ..planned.launch
         };
         if spool.is_over_bytes {

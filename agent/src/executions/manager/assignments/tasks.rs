@@ -12,6 +12,7 @@ use super::services::{STATUS_DELAY, Service};
 use super::{CursorRecord, PlannedRun, RunRefusal, now_ms, store};
 use crate::executions::ledger::{KnownState, NewCommand, Phase};
 use crate::executions::manager::{ExecutionEvent, ExecutionManager};
+use crate::executions::output_release;
 use crate::platform::BootInstant;
 
 /// Runs of tasks that a host holds until the server has their results.
@@ -199,9 +200,8 @@ impl ExecutionManager {
                 .entries()
                 .filter(|(_, entry)| entry.task.as_ref().is_some_and(|run| is_of_kind(run)))
         };
-        let bytes = held().map(|(id, _)| {
-            std::fs::metadata(self.state.execution(id).output()).map_or(0, |file| file.len())
-        });
+        let bytes =
+            held().map(|(id, _)| output_release::held_bytes(&self.state.execution(id).output()));
         Spool {
             is_full: held().count() >= MAX_SPOOLED_RUNS,
             is_over_bytes: bytes.sum::<u64>() >= MAX_SPOOLED_BYTES,

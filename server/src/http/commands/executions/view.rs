@@ -118,6 +118,10 @@ struct ExecutionResult {
     /// Stored output of both streams. Without a report, the output committed so far; then `null` in
     /// lists.
     output_bytes: Option<u64>,
+    /// Of a run of a service: how much of the output was removed, because only the newest is kept. Absent if
+    /// nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_start_bytes: Option<u64>,
     stdout_bytes: Option<u64>,
     stderr_bytes: Option<u64>,
     /// Output that was dropped on the host (limit, quota or full disk).
@@ -146,6 +150,8 @@ impl ExecutionView {
     /// Adds the size of the output. Without a report it is the committed size.
     pub(super) fn with_output(mut self, output: &OutputSummary) -> Self {
         self.result.output_bytes.get_or_insert(output.length_bytes);
+        // Its agent can't know that: `is_output_incomplete` is about the host.
+        self.result.output_start_bytes = Some(output.start_bytes).filter(|bytes| *bytes > 0);
         self.output_dropped_at = output.dropped_at;
         self
     }
@@ -269,6 +275,7 @@ impl From<&ReportRecord> for ExecutionResult {
             signal: code("signal"),
             duration_ms: count("duration_ms"),
             output_bytes: count("output_bytes"),
+            output_start_bytes: None,
             stdout_bytes: count("stdout_bytes"),
             stderr_bytes: count("stderr_bytes"),
             dropped_bytes: count("dropped_bytes"),

@@ -37,6 +37,8 @@ pub struct OutputPart {
     pub state: CommandState,
     /// Committed payload of the requested stream.
     pub length_bytes: u64,
+    /// Payload of the requested stream that was removed, because only the newest output is kept.
+    pub first_bytes: u64,
     /// Offset of the first byte of the part.
     pub start_bytes: u64,
     /// Offset after the last byte of the part.
@@ -110,7 +112,14 @@ impl Output {
             require_output(caller, &command)?;
             let state = command.state;
             let length_bytes = tenant.output_end(command_id, stream).await?;
-            if let Some((start_bytes, end_bytes)) = range.resolve(length_bytes)
+            let first_bytes = tenant.output_start(command_id, stream).await?;
+            if range
+                .resolve(length_bytes)
+                .is_some_and(|(start, end)| start < end && end <= first_bytes)
+            {
+                return Err(OUTPUT_REMOVED);
+            }
+            if let Some((start_bytes, end_bytes)) = range.resolve_from(first_bytes, length_bytes)
                 && (start_bytes < end_bytes || state.is_terminal() || wait_ms == 0)
             {
                 let next_bytes = start_bytes;
@@ -118,8 +127,15 @@ impl Output {
                 let mut reader =
                     PartReader { tenant, command_id, stream, next_bytes, end_bytes, behind_bytes };
                 let first = reader.next().await.map_err(output_error)?;
-                let part =
-                    OutputPart { state, length_bytes, start_bytes, end_bytes, first, reader };
+                let part = OutputPart {
+                    state,
+                    length_bytes,
+                    first_bytes,
+                    start_bytes,
+                    end_bytes,
+                    first,
+                    reader,
+                };
                 return Ok(Ok(part));
             }
             if state.is_terminal() || tokio::time::timeout_at(deadline, changed).await.is_err() {
@@ -207,6 +223,12 @@ impl PartReader {
         }
     }
 }
+
+/// The error for a range that was removed, because only the newest output is kept.
+const OUTPUT_REMOVED: ServiceError = ServiceError::Gone {
+    code: "output_removed",
+    detail: "these bytes were removed, because the newest output of a service is kept only; `muster-first-offset` of a request without a range is the first offset that is kept, and `max_log_bytes` of the package says how much is kept",
+};
 
 /// The error for output that is lost.
 pub(in crate::services) fn output_error(error: StoreError) -> ServiceError {

@@ -160,6 +160,7 @@ mod tests {
             has_secrets: false,
             request_id: None,
             step_progress: None,
+            max_log_bytes: None,
         }
     }
 

@@ -1,8 +1,9 @@
 //! Services: assignments of packages that hosts keep running. People start, stop and restart them on the
 //! agents of the assignment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use muster_protocol::package::ServiceSettings;
 use serde_json::json;
 
 use super::{Assignments, UNKNOWN_SERVICE, target_of};
@@ -10,7 +11,7 @@ use crate::domain::access::principal::Scope;
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::{Target, TargetSpec};
-use crate::domain::ids::{AgentId, AssignmentId};
+use crate::domain::ids::{AgentId, AssignmentId, PackageId};
 use crate::domain::library::assignment_records::{AssignedKind, AssignmentRecord, ServiceAction};
 use crate::domain::page::{Page, PageRequest};
 use crate::services::access::caller::Caller;
@@ -23,6 +24,8 @@ use crate::store::queries::ServiceRequest;
 pub struct ServiceOverview {
     pub row: AssignmentRecord,
     pub counts: BTreeMap<String, i64>,
+    /// What its package says; absent if it can't be read.
+    pub settings: Option<ServiceSettings>,
 }
 
 /// What a person asks of a service.
@@ -47,9 +50,16 @@ impl Assignments {
         let rows = tenant.services(page).await?;
         let ids: Vec<AssignmentId> = rows.iter().map(|row| row.id).collect();
         let mut counts = tenant.service_counts(&ids).await?;
+        let packages = rows.iter().map(|row| row.package_id).collect();
+        let packages = tenant.packages_of(packages).await?;
+        let settings: HashMap<PackageId, Option<ServiceSettings>> = packages
+            .iter()
+            .map(|package| (package.id, package.content().and_then(|content| content.service)))
+            .collect();
         Ok(Page::of(rows, page, |row| row.id.0).map(|row| {
             let counts = counts.remove(&row.id).unwrap_or_default();
-            ServiceOverview { row: row.into(), counts }
+            let settings = settings.get(&row.package_id).cloned().flatten();
+            ServiceOverview { row: row.into(), counts, settings }
         }))
     }
 

@@ -101,8 +101,8 @@ impl LiveSession {
         let operation = self.record_runs(vec![run]);
         let stored = self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
         self.pending.push_back(Box::pin(async move {
-            let is_known = stored.await?.contains(&command_id);
-            Ok(CommitAck::TaskRun { command_id, is_known })
+            let known = stored.await?.get(&command_id).copied();
+            Ok(CommitAck::TaskRun { command_id, known })
         }));
         Ok(())
     }
@@ -120,7 +120,7 @@ impl LiveSession {
             tracing::warn!(agent_id = %self.handle.agent_id, %error, "failed to store the runs of tasks");
             SessionEnd::Closed(muster_protocol::CloseCode::TryAgainLater)
         })?;
-        stored.iter().for_each(|id| self.service.hub.notify_progress(*id));
+        stored.keys().for_each(|id| self.service.hub.notify_progress(*id));
         Ok(())
     }
 

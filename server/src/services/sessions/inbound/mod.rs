@@ -286,6 +286,7 @@ impl LiveSession {
                     stdout_bytes: chunk.stdout_bytes,
                     records: chunk.records,
                     received_at: self.service.clock.now(),
+                    max_log_bytes: chunk.max_log_bytes,
                 };
                 let stored =
                     self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;

@@ -67,6 +67,8 @@ pub struct Model {
     pub request_id: Option<String>,
     /// How far its steps are: JSON.
     pub step_progress: Option<String>,
+    /// Of a run of a service: how much of its newest output is kept.
+    pub max_log_bytes: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
@@ -172,6 +174,7 @@ impl NewCommand {
             lock_name: self.lock_name,
             request_id: self.request_id,
             step_progress: None,
+            max_log_bytes: None,
         }
     }
 }

@@ -17,9 +17,9 @@ pub struct Model {
     /// Increases each time the file is rewritten.
     #[sea_orm(column_name = "generation")]
     pub revision: i64,
-    /// Payload of both streams.
+    /// Payload of both streams up to the end of the file, with what was removed before it.
     pub length_bytes: i64,
-    /// Payload of stdout.
+    /// Payload of stdout, in the same way.
     pub stdout_bytes: i64,
     /// Size of the file.
     pub stored_bytes: i64,
@@ -29,6 +29,10 @@ pub struct Model {
     pub dropped_at: Option<Timestamp>,
     /// When it was received, as `domain::commands::received` stores it.
     pub received: Vec<u8>,
+    /// Payload of both streams that was removed before the file, because only the newest output is kept.
+    pub start_bytes: i64,
+    /// Payload of stdout in it.
+    pub start_stdout_bytes: i64,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -100,6 +100,14 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?)
     }
 
+    /// The versions with these ids, in no order.
+    pub async fn packages_of(&self, ids: Vec<PackageId>) -> Result<Vec<PackageRecord>, StoreError> {
+        let found = package::Entity::find()
+            .filter(package::Column::TenantId.eq(self.tenant_id))
+            .filter(package::Column::Id.is_in(ids));
+        Ok(found.all(&self.reader).await?.into_iter().map(Into::into).collect())
+    }
+
     /// One package.
     pub async fn package(&self, id: PackageId) -> Result<Option<PackageRecord>, StoreError> {
         let query = of_tenant(self.tenant_id).filter(package::Column::Id.eq(id));

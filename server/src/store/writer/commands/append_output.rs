@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
+use muster_protocol::limits::MAX_OUTPUT_FRAME_BYTES;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _,
     QueryFilter as _, QueryOrder as _, QuerySelect as _,
@@ -25,6 +26,8 @@ const FILE_FROM_BYTES: usize = 64 * 1024;
 /// The first bytes of each command are stored even if the disk is almost full: most commands have no
 /// more.
 const SHORT_BYTES: u64 = 4 * 1024;
+/// Into so many parts the kept output of a service is divided: older output is removed by parts.
+const ROTATION_PARTS: u64 = 16;
 /// Most files that are synced at once.
 const SYNCS: usize = 16;
 
@@ -47,6 +50,8 @@ pub struct AppendOutput {
     pub records: Bytes,
     /// When the server got it.
     pub received_at: Timestamp,
+    /// How much of the newest output is kept, if older output is removed. Such output is in rows only.
+    pub max_log_bytes: Option<u64>,
 }
 
 impl BatchOperation for AppendOutput {
@@ -90,6 +95,10 @@ impl BatchOperation for AppendOutput {
         let whole = appends.into_iter().filter(|(id, _)| !failed.contains_key(id));
         let chunks = whole.flat_map(|(_, append)| append.chunks).collect();
         rows::insert(tx.transaction, chunks, None).await?;
+        let stored = operations.iter().zip(&results).filter(|(_, result)| result.is_ok());
+        for (id, cutoff_bytes) in cutoffs(stored.map(|(operation, _)| operation)) {
+            remove_before(tx.transaction, id, cutoff_bytes).await?;
+        }
         Ok(results)
     }
 }
@@ -144,7 +153,8 @@ impl OutputAppend {
             return Err(StoreError::OutputMissing);
         }
         self.end_bytes += operation.length_bytes;
-        let is_long = operation.records.len() >= FILE_FROM_BYTES;
+        let is_long =
+            operation.records.len() >= FILE_FROM_BYTES && operation.max_log_bytes.is_none();
         if is_long {
             self.file_end_bytes += operation.records.len() as u64;
             self.pieces.push(operation.records.clone());
@@ -152,6 +162,47 @@ impl OutputAppend {
         self.chunks.push(operation.chunk(is_long, self.file_end_bytes));
         Ok(self.end_bytes)
     }
+}
+
+/// Up to where the output of rotated commands is removed now. Each removal costs a statement, so it happens when a
+/// part of the kept output has changed.
+fn cutoffs<'a>(stored: impl Iterator<Item = &'a AppendOutput>) -> HashMap<CommandId, u64> {
+    let mut cutoffs = HashMap::new();
+    for operation in stored {
+        let Some(kept_bytes) = operation.max_log_bytes else { continue };
+        let end_bytes = operation.offset_bytes + operation.length_bytes;
+        let part_bytes = (kept_bytes / ROTATION_PARTS).max(1);
+        let is_due = operation.offset_bytes / part_bytes < end_bytes / part_bytes;
+        if is_due && end_bytes > kept_bytes {
+            cutoffs.insert(operation.command_id, end_bytes - kept_bytes);
+        }
+    }
+    cutoffs
+}
+
+/// Removes the rows that end before an offset, and compacted output that does. What stays is contiguous: compacted
+/// output precedes all rows.
+async fn remove_before(
+    transaction: &DatabaseTransaction,
+    id: CommandId,
+    cutoff_bytes: u64,
+) -> Result<(), DbErr> {
+    // The row that holds the offset starts less than one frame before it.
+    let start_bytes = cutoff_bytes.saturating_sub(MAX_OUTPUT_FRAME_BYTES as u64).cast_signed();
+    let removed = output_chunk::Entity::delete_many()
+        .filter(output_chunk::Column::CommandId.eq(id))
+        .filter(output_chunk::Column::OffsetBytes.lt(start_bytes))
+        .exec(transaction)
+        .await?;
+    if removed.rows_affected > 0 {
+        // A sweep removes its file.
+        output_blob::Entity::delete_many()
+            .filter(output_blob::Column::CommandId.eq(id))
+            .filter(output_blob::Column::LengthBytes.lte(start_bytes))
+            .exec(transaction)
+            .await?;
+    }
+    Ok(())
 }
 
 /// Writes and syncs the live files. Returns the errors by command.

@@ -65,6 +65,8 @@ pub struct Reconciled {
     pub open: Vec<CommandId>,
     /// Commands whose state changed.
     pub changed: Vec<CommandId>,
+    /// Commands of whose output only so much of the newest part is kept.
+    pub max_log_bytes: HashMap<CommandId, u64>,
 }
 
 impl BatchOperation for Reconcile {
@@ -100,6 +102,7 @@ struct ReconciledCommand {
     agent_id: AgentId,
     state: CommandState,
     is_cancel_requested: bool,
+    max_log_bytes: Option<i64>,
 }
 
 /// The stored state of all commands that the inventories of a batch affect.
@@ -110,7 +113,7 @@ struct ReconciliationState {
     reports: HashMap<CommandId, bool>,
 }
 
-type CommandRow = (CommandId, AgentId, CommandState, Option<Timestamp>);
+type CommandRow = (CommandId, AgentId, CommandState, Option<Timestamp>, Option<i64>);
 
 impl ReconciliationState {
     async fn read(
@@ -163,8 +166,9 @@ impl ReconciliationState {
         }
         let commands = rows
             .into_iter()
-            .map(|(id, agent_id, state, cancel)| {
-                (id, ReconciledCommand { agent_id, state, is_cancel_requested: cancel.is_some() })
+            .map(|(id, agent_id, state, cancel, max_log_bytes)| {
+                let is_cancel_requested = cancel.is_some();
+                (id, ReconciledCommand { agent_id, state, is_cancel_requested, max_log_bytes })
             })
             .collect();
         Ok(Self { commands, open_of, offsets, reports })
@@ -234,6 +238,8 @@ impl ReconciliationState {
         if row.is_cancel_requested {
             reconciled.cancels.push(id);
         }
+        let max_log_bytes = row.max_log_bytes.map(i64::cast_unsigned);
+        reconciled.max_log_bytes.extend(max_log_bytes.map(|bytes| (id, bytes)));
         Disposition::SendFrom(self.offsets.get(&id).copied().unwrap_or_default())
     }
 }
@@ -245,6 +251,7 @@ fn columns() -> sea_orm::Select<command::Entity> {
         .column(command::Column::AgentId)
         .column(command::Column::State)
         .column(command::Column::CancelRequestedAt)
+        .column(command::Column::MaxLogBytes)
 }
 
 async fn read_offsets(

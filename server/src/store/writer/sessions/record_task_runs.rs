@@ -38,6 +38,10 @@ const HOUR_MS: u64 = 3_600_000;
 /// How far the clock of a host may be ahead.
 const MAX_AHEAD_MS: u64 = 24 * 3_600_000;
 
+/// The new commands, and those that the agent has already, each with how much of its newest output is kept, if
+/// older output is removed. All others are unknown: without an assignment of the tenant there is no run.
+pub type RecordedRuns = HashMap<CommandId, Option<u64>>;
+
 /// Stores runs of tasks that an agent announces. A run that is known already stays as it is.
 pub struct RecordTaskRuns {
     pub tenant_id: TenantId,
@@ -52,9 +56,7 @@ pub struct RecordTaskRuns {
 }
 
 impl BatchOperation for RecordTaskRuns {
-    /// The new commands, and those that this agent has already. All others are unknown: without an
-    /// assignment of the tenant there is no run.
-    type Done = HashSet<CommandId>;
+    type Done = RecordedRuns;
 
     fn session(&self) -> Option<(AgentId, i64)> {
         Some((self.agent_id, self.epoch))
@@ -63,7 +65,7 @@ impl BatchOperation for RecordTaskRuns {
     async fn apply(
         tx: &WriteTx<'_>,
         operations: &[Self],
-    ) -> Result<Vec<Result<HashSet<CommandId>, StoreError>>, DbErr> {
+    ) -> Result<Vec<Result<RecordedRuns, StoreError>>, DbErr> {
         let epochs = Epochs::read(tx, operations.iter().map(|op| op.agent_id)).await?;
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
@@ -77,11 +79,11 @@ impl BatchOperation for RecordTaskRuns {
 }
 
 impl RecordTaskRuns {
-    async fn write(&self, tx: &WriteTx<'_>) -> Result<HashSet<CommandId>, DbErr> {
+    async fn write(&self, tx: &WriteTx<'_>) -> Result<RecordedRuns, DbErr> {
         let assignments = self.assignments(tx).await?;
         let packages = self.packages(tx, &assignments).await?;
         let mut owners = self.known_owners(tx).await?;
-        let mut stored = HashSet::new();
+        let mut stored = RecordedRuns::new();
         let (mut commands, mut entries) = (Vec::new(), Vec::new());
         let mut starts = self.known_starts(tx, &assignments).await?;
         // A host may report its runs in any order.
@@ -93,17 +95,20 @@ impl RecordTaskRuns {
                 continue;
             };
             match owners.get(&id) {
-                Some(owner) if *owner == self.agent_id => {
-                    stored.insert(id);
+                Some((owner, max_log_bytes)) if *owner == self.agent_id => {
+                    stored.insert(id, max_log_bytes.map(i64::cast_unsigned));
                 }
                 Some(_) => {}
                 None if !self.is_plausible(run, assignment, &packages) => {}
                 None if run.is_service
                     && !starts.entry(assignment.id).or_default().admit(self.start_of(run)) => {}
                 None => {
-                    owners.insert(id, self.agent_id);
-                    stored.insert(id);
-                    let row = self.command(id, run, assignment);
+                    let row = command::Model {
+                        max_log_bytes: log_bytes(run, assignment, &packages).map(u64::cast_signed),
+                        ..self.command(id, run, assignment)
+                    };
+                    owners.insert(id, (self.agent_id, row.max_log_bytes));
+                    stored.insert(id, row.max_log_bytes.map(i64::cast_unsigned));
                     entries.push(self.audit(&row, run));
                     commands.push(row.into_active_model());
                 }
@@ -165,21 +170,25 @@ impl RecordTaskRuns {
         Ok(found)
     }
 
-    /// The agents of the commands that exist already.
-    async fn known_owners(&self, tx: &WriteTx<'_>) -> Result<HashMap<CommandId, AgentId>, DbErr> {
+    /// The agents of the commands that exist already, and how much of their newest output is kept.
+    async fn known_owners(
+        &self,
+        tx: &WriteTx<'_>,
+    ) -> Result<HashMap<CommandId, (AgentId, Option<i64>)>, DbErr> {
         let ids: Vec<_> =
             self.runs.iter().map(|run| CommandId(run.command_id(self.agent_id.0))).collect();
         let mut known = HashMap::new();
         for ids in ids.chunks(MAX_LIST) {
-            let rows: Vec<(CommandId, AgentId)> = command::Entity::find()
+            let rows: Vec<(CommandId, AgentId, Option<i64>)> = command::Entity::find()
                 .select_only()
                 .column(command::Column::Id)
                 .column(command::Column::AgentId)
+                .column(command::Column::MaxLogBytes)
                 .filter(command::Column::Id.is_in(pad_to_power_of_two(ids.iter().copied())))
                 .into_tuple()
                 .all(tx.transaction)
                 .await?;
-            known.extend(rows);
+            known.extend(rows.into_iter().map(|(id, agent, bytes)| (id, (agent, bytes))));
         }
         Ok(known)
     }
@@ -323,6 +332,16 @@ impl ServiceStarts {
         }
         is_free
     }
+}
+
+/// How much of the newest output of a run of a service is kept.
+fn log_bytes(run: &TaskRun, of: &AssignmentRecord, packages: &Versions) -> Option<u64> {
+    let version = (of.package_name.clone(), run.package.version.clone());
+    let document = packages.get(&version).map(|package| package.document.as_str());
+    let document: Option<PackageDocument> =
+        document.and_then(|text| serde_json::from_str(text).ok());
+    let settings = document.and_then(|document| document.service).unwrap_or_default();
+    run.is_service.then(|| settings.log_bytes())
 }
 
 /// True if a run can be one of this version: its hashes, and for a task its due time.

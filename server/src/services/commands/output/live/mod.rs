@@ -13,6 +13,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use self::source::LiveOutputReader;
+pub use self::source::Removed;
 use super::read::{output_error, require_output};
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::command_state::CommandState;
@@ -48,6 +49,8 @@ pub struct LiveRequest {
 #[derive(Debug)]
 pub enum LiveEvent {
     Output(Piece),
+    /// Older output that is not kept any more, before the next piece.
+    Removed(Removed),
     /// The last event, after all output.
     Ended(Box<Ended>),
 }
@@ -132,6 +135,9 @@ impl LiveStream {
             if !self.viewer.may_see(self.scopes).await? {
                 self.ready.clear();
                 return Ok(None);
+            }
+            if let Some(removed) = self.source.removed_before(self.ready.front()) {
+                return Ok(Some(LiveEvent::Removed(removed)));
             }
             if let Some(piece) = self.ready.pop_front() {
                 return Ok(Some(LiveEvent::Output(piece)));

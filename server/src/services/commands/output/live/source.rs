@@ -23,6 +23,17 @@ pub(super) struct LiveOutputReader {
     /// Payload of both streams before the next read.
     next_bytes: u64,
     cutter: Cutter,
+    /// Output that was removed before it was read, which the viewer must learn before what follows it.
+    removed: Option<Removed>,
+}
+
+/// Output that is not kept any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// Payload of both streams before it.
+    pub offset_bytes: u64,
+    /// Payload of both streams up to its end, where the output goes on.
+    pub next_offset_bytes: u64,
 }
 
 impl LiveOutputReader {
@@ -33,7 +44,7 @@ impl LiveOutputReader {
         from_bytes: u64,
     ) -> Self {
         let cutter = Cutter::new(from_bytes);
-        Self { tenant, command_id, stream, next_bytes: from_bytes, cutter }
+        Self { tenant, command_id, stream, next_bytes: from_bytes, cutter, removed: None }
     }
 
     /// Reads the next chunks; false if there are none yet. They may contain nothing of the
@@ -44,6 +55,13 @@ impl LiveOutputReader {
         let from = (self.next_bytes, None);
         let chunks =
             self.tenant.output_chunks(self.command_id, OutputStream::Both, from, CHUNKS).await?;
+        let first_bytes = chunks.first().map_or(0, |chunk| chunk.offset_bytes.cast_unsigned());
+        if first_bytes > self.next_bytes {
+            let removed = Removed { offset_bytes: self.next_bytes, next_offset_bytes: first_bytes };
+            self.removed = Some(removed);
+            self.cutter.skip(first_bytes - self.next_bytes, pieces);
+            self.next_bytes = first_bytes;
+        }
         for chunk in &chunks {
             self.take(chunk, pieces);
         }
@@ -73,6 +91,14 @@ impl LiveOutputReader {
         }
     }
 
+    /// What was removed before this piece, or before what will be read next. Returned once.
+    pub(super) fn removed_before(&mut self, piece: Option<&Piece>) -> Option<Removed> {
+        let is_next = |removed: &Removed| {
+            piece.is_none_or(|piece| piece.offset_bytes >= removed.next_offset_bytes)
+        };
+        self.removed.take_if(|removed| is_next(removed))
+    }
+
     /// Emits the bytes of an incomplete character.
     pub(super) fn finish(&mut self, pieces: &mut VecDeque<Piece>) {
         self.cutter.finish(pieces);
@@ -86,6 +112,10 @@ impl LiveOutputReader {
     /// The result of the execution.
     pub(super) async fn ended(&self, found: CommandWithReport) -> Result<Ended, StoreError> {
         let end = async |stream| self.tenant.output_end(self.command_id, stream).await;
-        Ok(Ended::new(found, end(OutputStream::Both).await?, end(OutputStream::Stdout).await?))
+        let start = self.tenant.output_start(self.command_id, OutputStream::Both).await?;
+        let ended =
+            Ended::new(found, end(OutputStream::Both).await?, end(OutputStream::Stdout).await?);
+        let is_output_incomplete = ended.is_output_incomplete || start > 0;
+        Ok(Ended { is_output_incomplete, ..ended })
     }
 }

@@ -28,6 +28,14 @@ pub(in crate::store::queries) const SMALL_BYTES: i64 = 4 * 1024;
 const READ_CHUNKS: u64 = 16;
 /// Chunks of one deletion.
 const DELETED_CHUNKS: u64 = 64;
+
+/// Where the stored output of a command starts.
+#[derive(Debug, Clone, Copy, Default)]
+struct OutputStart {
+    offset_bytes: i64,
+    stdout_bytes: i64,
+}
+
 /// The result of compacting one command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compacted {
@@ -68,17 +76,23 @@ impl SystemScope {
         let revision = former.as_ref().map_or(1, |blob| blob.revision + 1);
         let name = BlobName::Compacted(id, revision);
         let marks = former.as_ref().map(|former| received::decode(&former.received));
-        let (written, marks) = self.write_blob(name, marks.unwrap_or_default()).await?;
+        let Some((start, written, marks)) =
+            self.write_blob(name, marks.unwrap_or_default()).await?
+        else {
+            return Ok(Compacted::Unchanged);
+        };
         let finished_at = self.finished_at(id).await?;
         let row = output_blob::Model {
             command_id: id,
             revision,
-            length_bytes: written.length_bytes.cast_signed(),
-            stdout_bytes: written.stdout_bytes.cast_signed(),
+            length_bytes: start.offset_bytes + written.length_bytes.cast_signed(),
+            stdout_bytes: start.stdout_bytes + written.stdout_bytes.cast_signed(),
             stored_bytes: written.stored_bytes.cast_signed(),
             finished_at,
             dropped_at: None,
             received: received::encode(&received::thin(marks)),
+            start_bytes: start.offset_bytes,
+            start_stdout_bytes: start.stdout_bytes,
         };
         let end = row.length_bytes;
         if !self.switch(row, revision - 1).await? {
@@ -94,12 +108,12 @@ impl SystemScope {
     }
 
     /// Writes all output of a command into a new file, which is durable when this returns. Adds the
-    /// times of the chunks to `marks`.
+    /// times of the chunks to `marks`. `None` if output was removed in the meantime.
     async fn write_blob(
         &self,
         name: BlobName,
         mut marks: Vec<Mark>,
-    ) -> Result<(Written, Vec<Mark>), StoreError> {
+    ) -> Result<Option<(OutputStart, Written, Vec<Mark>)>, StoreError> {
         let id = name.command_id();
         let source = OutputSource { reader: &self.reader, blobs: &self.blobs };
         let mut writer: BlockWriter<NewBlob> = blocking(&self.blobs, move |blobs| {
@@ -109,10 +123,25 @@ impl SystemScope {
         .await?;
         let mut position =
             OutputPosition { stream: OutputStream::Both, from_bytes: 0, behind_bytes: None };
+        let mut start = None;
         loop {
             let began_at = Instant::now();
             let chunks = source.chunks(id, position, READ_CHUNKS).await?;
             let Some(last) = chunks.last() else { break };
+            let mut expected_bytes = position.from_bytes.cast_signed();
+            if let (None, Some(first)) = (start, chunks.first()) {
+                expected_bytes = first.offset_bytes;
+                start = Some(OutputStart {
+                    offset_bytes: first.offset_bytes,
+                    stdout_bytes: first.stdout_offset_bytes,
+                });
+            }
+            for chunk in &chunks {
+                if chunk.offset_bytes != expected_bytes {
+                    return Ok(None);
+                }
+                expected_bytes += chunk.length_bytes;
+            }
             position.from_bytes = (last.offset_bytes + last.length_bytes).cast_unsigned();
             position.behind_bytes = Some(last.offset_bytes);
             marks.extend(chunks.iter().flat_map(|chunk| received::decode(&chunk.received)));
@@ -132,7 +161,7 @@ impl SystemScope {
             Ok(written)
         })
         .await?;
-        Ok((written, marks))
+        Ok(Some((start.unwrap_or_default(), written, marks)))
     }
 
     /// Commits the blob in place of the chunks. False if it does not contain all of them.
@@ -237,7 +266,7 @@ async fn switch_to(
     }
     use output_blob::Column::{
         CommandId as Id, DroppedAt, FinishedAt, LengthBytes as Length, Received, Revision,
-        StdoutBytes, StoredBytes,
+        StartBytes, StartStdoutBytes, StdoutBytes, StoredBytes,
     };
     let replace = OnConflict::column(Id)
         .update_columns([
@@ -248,6 +277,8 @@ async fn switch_to(
             FinishedAt,
             DroppedAt,
             Received,
+            StartBytes,
+            StartStdoutBytes,
         ])
         .to_owned();
     output_blob::Entity::insert(row.into_active_model())

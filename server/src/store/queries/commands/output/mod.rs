@@ -34,6 +34,8 @@ pub enum OutputStream {
 pub struct OutputSummary {
     /// Committed payload, both streams.
     pub length_bytes: u64,
+    /// Payload that was removed before what is kept, because only the newest output is kept.
+    pub start_bytes: u64,
     /// When it was dropped to make room for newer output.
     pub dropped_at: Option<Timestamp>,
 }
@@ -72,7 +74,37 @@ impl TenantScope {
     pub async fn output_summary(&self, id: CommandId) -> Result<OutputSummary, StoreError> {
         let length_bytes = self.output_end(id, OutputStream::Both).await?;
         let blob = self.source().blob(id).await?;
-        Ok(OutputSummary { length_bytes, dropped_at: blob.and_then(|blob| blob.dropped_at) })
+        let start_bytes = self.output_start(id, OutputStream::Both).await?;
+        let dropped_at = blob.and_then(|blob| blob.dropped_at);
+        Ok(OutputSummary { length_bytes, start_bytes, dropped_at })
+    }
+
+    /// Payload of a stream that was removed before what is kept, in bytes. The caller must have found the command
+    /// in this scope.
+    pub async fn output_start(
+        &self,
+        id: CommandId,
+        stream: OutputStream,
+    ) -> Result<u64, StoreError> {
+        // Rows before the blob, as everywhere: rows are deleted only after a blob has replaced them.
+        let first = output_chunk::Entity::find()
+            .select_only()
+            .columns([OffsetBytes, StdoutOffsetBytes])
+            .filter(output_chunk::Column::CommandId.eq(id))
+            .order_by_asc(OffsetBytes)
+            .limit(1)
+            .into_tuple::<(i64, i64)>()
+            .one(&self.reader)
+            .await?;
+        let blob = self.source().blob(id).await?;
+        let blob = blob.map(|blob| (blob.start_bytes, blob.start_stdout_bytes));
+        let Some((both, stdout)) = blob.or(first) else { return Ok(0) };
+        let start = match stream {
+            OutputStream::Both => both,
+            OutputStream::Stdout => stdout,
+            OutputStream::Stderr => both - stdout,
+        };
+        Ok(start.cast_unsigned())
     }
 
     /// At most `limit` chunks that end after an offset of a stream, in order. `from` is that offset

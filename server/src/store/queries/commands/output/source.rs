@@ -90,8 +90,9 @@ impl OutputSource<'_> {
         limit: u64,
     ) -> Result<Vec<output_chunk::Model>, StoreError> {
         let name = BlobName::Compacted(blob.command_id, blob.revision);
+        let start = (blob.start_bytes.cast_unsigned(), blob.start_stdout_bytes.cast_unsigned());
         blocking(self.blobs, move |blobs| {
-            let file = blobs.open_blocks(name)?;
+            let file = blobs.open_blocks(name)?.starting_at(start);
             // Blocks start at other offsets than chunks, so the last chunk that was read does not
             // help.
             let is_wanted =
