@@ -18,6 +18,7 @@ use crate::commands::files::{pull, push, uploads};
 use crate::commands::fleet::{agents, ping, suggestions};
 use crate::commands::integrations::{alerts, integrations, webhooks};
 use crate::commands::library::{assignments, packages, publisher, scripts, services};
+use crate::commands::operations::storage;
 use crate::commands::releases::{groups, release};
 use crate::commands::schedules::{calendars, hooks, schedules};
 use crate::completion;
@@ -139,6 +140,7 @@ pub enum Action {
     Tenant(tenant::Args),
     /// Manage the tenants of the server and their plans, as its operator
     Tenants(tenants::Args),
+    Storage(storage::Args),
     /// List, follow, export and verify the audit log
     Audit(audit::Args),
     /// List, invite and remove members, and change their roles
@@ -256,6 +258,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Access(args) => (access::OPTIONS, access::run(args, &session).await),
         Action::Approvals(args) => (approvals::OPTIONS, approvals::run(args, &session).await),
         Action::Tenant(args) => (tenant::OPTIONS, tenant::run(args, &session).await),
+        Action::Storage(args) => (&[][..], storage::run(args, &session).await),
         Action::Tenants(args) => (tenants::OPTIONS, tenants::run(args, &session).await),
         Action::Audit(args) => (audit::OPTIONS, audit::run(args, &session).await),
         Action::Suggest(args) => (&[][..], suggestions::run(args, &session).await),

@@ -54,7 +54,7 @@ const PREFLIGHT_CODES: [&str; 10] = [
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 215] = [
+const SHOWN_AS_ANSWERED: [&str; 216] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -217,6 +217,7 @@ const SHOWN_AS_ANSWERED: [&str; 215] = [
     "session_required",
     "setup_closed",
     "slow_down",
+    "storage_quota_reached",
     "storage_unavailable",
     "successor_changed",
     "tags_are_guarded",

@@ -136,7 +136,10 @@ mod commands {
         pub mod scripts;
         pub mod services;
     }
-    /// Schedules of jobs.
+    /// What the server and the tenant store.
+    pub mod operations {
+        pub mod storage;
+    }
     /// Schedules of jobs, calendars and inbound hooks.
     pub mod schedules {
         pub mod calendars;

@@ -43,6 +43,7 @@ use crate::services::operations::master_key::{KeyLocations, unlock};
 use crate::services::operations::purge::{self, Purged};
 use crate::services::operations::restore;
 use crate::services::operations::restore_record;
+use crate::services::operations::storage::{ServerStorage, Storage};
 use crate::services::{Adapters, Services};
 use crate::store::Store;
 use crate::store::backup::database_file;
@@ -216,6 +217,19 @@ pub async fn purge(config: &Config, kept_ms: u64) -> anyhow::Result<Purged> {
     let purged = purge::purge(&store, &clock, before).await.context("failed to purge")?;
     store.system().flush().await.context("failed to flush the database")?;
     Ok(purged)
+}
+
+/// Measures what a stopped server stores.
+///
+/// # Errors
+/// The reason why not, as a sentence for the operator.
+pub async fn storage(config: &Config) -> anyhow::Result<ServerStorage> {
+    let (store, _) = open_existing_store(config).await?;
+    let releases = Arc::new(ReleaseFiles::new(config.data_dir.join("releases")));
+    let every_ms = config.settings.storage_measure_every_ms;
+    let storage = Storage::new(store, Clock::system(), releases, every_ms);
+    storage.measure(false).await.context("failed to measure what is stored")?;
+    storage.server().await.context("failed to read what is stored")
 }
 
 /// [`open_store`] for commands that change what a server has stored. They must not create new data where a

@@ -120,6 +120,10 @@ pub struct PartialConfig {
     /// deleted first [default: 107374182400]
     #[arg(long, env = "MUSTER_OUTPUT_QUOTA_BYTES", value_name = "BYTES")]
     pub output_quota_bytes: Option<u64>,
+    /// Pause between two measurements of what history, output and all else take, in milliseconds. Quotas of
+    /// tenants count what the last measurement found [default: 300000]
+    #[arg(long, env = "MUSTER_STORAGE_MEASURE_EVERY_MS", value_name = "MS")]
+    pub storage_measure_every_ms: Option<u64>,
     /// URL at which people and hosts reach this server, for install commands and links [default:
     /// the address of each request]
     #[arg(long, env = "MUSTER_PUBLIC_URL", value_name = "URL")]
@@ -270,6 +274,7 @@ impl ConfigSources {
             audit_retention_ms: given.audit_days.unwrap_or(400).saturating_mul(24 * 3_600_000),
             max_output_bytes: given.max_output_bytes.unwrap_or(MAX_OUTPUT_BYTES),
             output_quota_bytes: given.output_quota_bytes.unwrap_or(DEFAULT_OUTPUT_QUOTA_BYTES),
+            storage_measure_every_ms: given.storage_measure_every_ms.unwrap_or(300_000),
             is_registration_open,
             certificate_policy,
             mail_first_retry: Duration::from_millis(given.mail_first_retry_ms.unwrap_or(5_000)),
@@ -291,6 +296,7 @@ impl ConfigSources {
         check("lost_after_ms", settings.lost_after_ms, 100..=30 * 24 * 3_600_000)?;
         check("max_output_bytes", settings.max_output_bytes, 1..=MAX_OUTPUT_BYTES)?;
         check("output_quota_bytes", settings.output_quota_bytes, 0..=i64::MAX.cast_unsigned())?;
+        check("storage_measure_every_ms", settings.storage_measure_every_ms, 100..=86_400_000)?;
         check("history_days", settings.history_retention_ms / (24 * 3_600_000), 1..=3_650)?;
         check("audit_days", settings.audit_retention_ms / (24 * 3_600_000), 30..=36_500)?;
         let webhook_timeout_ms = given.webhook_timeout_ms.unwrap_or(15_000);
@@ -363,6 +369,9 @@ impl PartialConfig {
             audit_days: self.audit_days.or(next.audit_days),
             max_output_bytes: self.max_output_bytes.or(next.max_output_bytes),
             output_quota_bytes: self.output_quota_bytes.or(next.output_quota_bytes),
+            storage_measure_every_ms: self
+                .storage_measure_every_ms
+                .or(next.storage_measure_every_ms),
             public_url: self.public_url.or(next.public_url),
             install_dir: self.install_dir.or(next.install_dir),
             local_agent: self.local_agent.or(next.local_agent),

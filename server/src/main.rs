@@ -17,6 +17,7 @@ use muster_server::domain::time::Timestamp;
 use muster_server::http::openapi;
 use muster_server::services::access::people::setup::NewPerson;
 use muster_server::services::operations::backup::{self, BackupContents};
+use muster_server::services::operations::storage::ServerStorage;
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
@@ -82,6 +83,9 @@ enum Command {
         #[command(flatten)]
         sources: Box<ConfigSources>,
     },
+    /// Show what history, output, telemetry and audit logs take, by tenant and by script, while the server is
+    /// stopped. `muster storage` shows it while it runs. Takes the options of `serve`
+    Storage(Box<ConfigSources>),
     /// Write everything that the server stores into one file, while it runs or is stopped. Takes the options of
     /// `serve`
     Backup {
@@ -135,6 +139,9 @@ fn main() -> ExitCode {
             .resolve()
             .map_err(anyhow::Error::from)
             .and_then(|config| purge(&config, older_than)),
+        Command::Storage(sources) => {
+            sources.resolve().map_err(anyhow::Error::from).and_then(|config| storage(&config))
+        }
         Command::Backup { file, with_keys, sources } => sources
             .resolve()
             .map_err(anyhow::Error::from)
@@ -323,6 +330,56 @@ fn purge(config: &Config, days: u64) -> anyhow::Result<()> {
         purged.output_before_bytes,
         purged.output_after_bytes
     ))
+}
+
+fn storage(config: &Config) -> anyhow::Result<()> {
+    close_new_files_to_others();
+    choose_cryptography()?;
+    let server = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(muster_server::boot::storage(config))?;
+    print(&storage_report(&server))
+}
+
+/// A line for each number, in bytes.
+fn storage_report(server: &ServerStorage) -> String {
+    let known = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), |bytes| bytes.to_string());
+    let mut lines = vec![
+        format!("database: {} bytes", server.database_bytes),
+        format!(
+            "disk: {} bytes free of {}",
+            known(server.disk_free_bytes),
+            known(server.disk_bytes)
+        ),
+        format!("forecast: {}", server.forecast),
+    ];
+    for cause in &server.usage.causes {
+        let (name, files, rows) =
+            (cause.cause.as_str(), cause.file_bytes, cause.estimated_row_bytes);
+        lines.push(format!(
+            "{name}: {} rows, {files} bytes of files, about {rows} bytes of rows",
+            cause.row_count
+        ));
+    }
+    for script in &server.usage.scripts {
+        let name = script.script.as_deref().unwrap_or("other commands").escape_debug();
+        let (count, output) = (script.execution_count, script.output_bytes);
+        lines.push(format!(
+            "script {name}: {count} executions, {output} bytes of output, {} written, about {} of history",
+            script.written_bytes, script.history_bytes
+        ));
+    }
+    for found in &server.tenants {
+        let name = found.tenant.name.escape_debug();
+        let limit = found.tenant.storage_limit_bytes();
+        let quota = limit.map_or("no quota".to_owned(), |bytes| format!("quota {bytes}"));
+        lines.push(format!(
+            "tenant {name}: {} bytes, {} of them history and output, {quota}",
+            found.total_bytes, found.counted_bytes
+        ));
+    }
+    lines.join("\n") + "\n"
 }
 
 fn read_line() -> std::io::Result<String> {

@@ -98,6 +98,7 @@ pub mod name;
 /// Operations of the server itself.
 pub mod operations {
     pub mod master_key;
+    pub mod storage;
 }
 pub mod origin;
 pub mod outbound;

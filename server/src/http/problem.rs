@@ -307,6 +307,11 @@ impl From<ServiceError> for Problem {
                 let error = FieldError::with_limit(field, FieldErrorCode::TooMany, reached.limit);
                 Self::new(StatusCode::CONFLICT, "plan_limit", detail).with_error(error)
             }
+            ServiceError::StorageQuota(reached) => {
+                let (field, code) = ("storage_bytes", FieldErrorCode::TooLarge);
+                let error = FieldError::with_limit(field, code, reached.limit_bytes);
+                Self::new(StatusCode::CONFLICT, "storage_quota_reached", detail).with_error(error)
+            }
             ServiceError::AmbiguousAgent { candidates, .. } => {
                 let problem = Self::new(StatusCode::CONFLICT, "ambiguous_agent", detail);
                 Self { candidates: Some(Box::new(CandidateList(candidates))), ..problem }

@@ -9,6 +9,7 @@ use crate::domain::access::tenants::plan::PlanLimitReached;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::fleet::agent::AgentCandidate;
 use crate::domain::fleet::target::TargetError;
+use crate::domain::operations::storage::quota::StorageQuotaReached;
 use crate::domain::secret_box::Unsealable;
 use crate::store::StoreError;
 
@@ -30,6 +31,9 @@ pub enum ServiceError {
     /// The plan of the tenant allows no more of it.
     #[error(transparent)]
     PlanLimit(#[from] PlanLimitReached),
+    /// History and output of the tenant take as much as its quota allows.
+    #[error(transparent)]
+    StorageQuota(#[from] StorageQuotaReached),
     /// A name matches several agents.
     #[error("{detail}")]
     AmbiguousAgent { detail: String, candidates: Vec<AgentCandidate> },

@@ -47,6 +47,7 @@ pub mod operations {
     pub mod readiness;
     pub mod restore;
     pub mod restore_record;
+    pub mod storage;
 }
 pub mod releases;
 pub mod schedules;
@@ -104,6 +105,8 @@ pub struct Settings {
     pub max_output_bytes: u64,
     /// Compacted output that is stored; the oldest is dropped first.
     pub output_quota_bytes: u64,
+    /// Pause between two measurements of what is stored.
+    pub storage_measure_every_ms: u64,
     /// Whether anybody may create a tenant and an account.
     pub is_registration_open: bool,
     /// Which clients must show a certificate.
@@ -181,6 +184,7 @@ pub struct Services {
     pub freed_memory: freed_memory::FreedMemory,
     pub sessions: Arc<sessions::Sessions>,
     pub setup: access::people::setup::Setup,
+    pub storage: operations::storage::Storage,
     pub sign_in: access::people::sign_in::SignIn,
     pub targets: fleet::targets::Targets,
     pub tenant_deletion: access::tenants::tenant_deletion::TenantDeletion,
@@ -434,6 +438,12 @@ impl Services {
                 settings,
             },
             readiness: operations::readiness::Readiness::new(store()),
+            storage: operations::storage::Storage::new(
+                store(),
+                clock(),
+                Arc::clone(&release_files),
+                settings.storage_measure_every_ms,
+            ),
             releases: releases::Releases {
                 store: store(),
                 clock: clock(),

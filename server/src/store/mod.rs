@@ -114,6 +114,11 @@ impl Store {
         self.blobs.free_bytes()
     }
 
+    /// Size of the disk with the data directory; `None` if the system does not report it.
+    pub fn disk_bytes(&self) -> Option<u64> {
+        self.blobs.disk_bytes()
+    }
+
     /// The writer, for writes of the hot path.
     pub fn writer(&self) -> &Writer {
         &self.writer

@@ -11,6 +11,7 @@ mod memory_returner;
 mod output_compactor;
 mod schedule_runner;
 mod scheduler;
+mod storage_sampler;
 mod tenant_eraser;
 mod webhook_sender;
 
@@ -119,6 +120,11 @@ impl Workers {
         tasks.spawn(async move {
             alert_checker::run(alerts).await;
             "alert checker"
+        });
+        let storage = services.storage.clone();
+        tasks.spawn(async move {
+            storage_sampler::run(storage).await;
+            "storage sampler"
         });
         let scheduler = scheduler::Scheduler::start(&services.maintenance).await?;
         Ok(Self { tasks, scheduler })

@@ -8,6 +8,7 @@ mod history;
 mod integrations;
 mod library;
 mod model;
+mod operations;
 mod output;
 mod releases;
 mod schedules;

@@ -53,6 +53,7 @@ export const en = {
     invalid_target: 'The target is not a valid expression.',
     too_many_requests: 'Too many requests. Wait a moment.',
     plan_limit: 'The plan of the tenant does not allow more.',
+    storage_quota_reached: 'History and output have reached the quota of the tenant, so new work is refused. See Settings, Storage.',
     agent_count_unconfirmed: 'It reaches another number of agents than was shown.',
     last_way_in: 'This is the only way into your account. Set a password first: sign out, and choose “Forgot the password?”.',
     script_in_use: 'Schedules or hooks run this script.',
@@ -388,6 +389,14 @@ export const en = {
   sso: {
     linked: 'Linked', isGone: 'This server no longer offers it.', grants: (tenant: string) => `It makes you a member of ${tenant}.`, removeTitle: 'Remove this identity?', removeText: 'You no longer sign in with it, and your other sessions end:', endsMembership: (tenant: string) => `Your membership in ${tenant} ends, too.`, withPassword: 'Also remove my links to single sign-on',
     title: 'Single sign-on', none: 'This server has no providers. Its operator adds them in the settings file.', linkHint: 'Link a provider, and sign in with it or with your password.', link: (title: string) => `Link ${title}`, with: (title: string) => `Sign in with ${title}`, or: 'or',
+  },
+  storage: {
+    title: 'Storage', stored: (size: string) => `${size} stored`, measured: 'Measured', estimates: 'Sizes of files are exact, sizes of rows in the database are estimates.', none: 'Nothing was measured yet', noneHint: 'The server measures soon after its start.',
+    causes: { history: 'History', output: 'Output', telemetry: 'Telemetry', deliveries: 'Deliveries and alerts', audit: 'Audit log', library: 'Library', releases: 'Releases' },
+    quota: 'Quota of history and output', counted: (size: string, limit: string) => `${size} of ${limit}.`, noQuota: (size: string) => `${size}. There is no quota.`, reached: 'New executions are refused.', nearlyFull: 'It is nearly full.',
+    outcomes: { too_little_history: () => 'No forecast yet: it needs samples of 3 days', no_growth: () => 'No growth', unbounded: () => 'It grows, and there is no limit', beyond_horizon: () => 'Not full within 10 years', full: (what: 'disk' | 'quota', days: number) => `${what === 'disk' ? 'Disk' : 'Quota'} full ${days === 0 ? 'now' : days === 1 ? 'in 1 day' : `in ${n(days)} days`}` },
+    adHoc: 'ad-hoc commands', otherCommands: 'other commands', writes: (share: number) => `writes ${n(share)} % of the last 7 days.`, server: 'The server', database: 'Database', free: 'Free on the disk', scripts: 'By script',
+    script: (count: number, output: string, written: string, history: string) => `${count === 1 ? '1 execution' : `${n(count)} executions`}, ${output} of output (${written} written), ${history} of history`, others: (count: number) => (count === 1 ? '1 other script' : `${n(count)} other scripts`),
   },
   tenant: {
     title: 'Plan', plan: (name: string) => `Plan ${name}`, plans: { starter: 'Starter', pro: 'Pro' }, planHint: 'The operator of the server changes the plan.', agents: 'Agents', of: 'of', noLimit: 'No limit', reached: 'Limits reached:', executions: 'Executions in the history', output: 'Stored output', history: 'The history is kept for', days: (count: number) => (count === 1 ? '1 day' : `${n(count)} days`), name: 'Tenant', rename: 'Rename', sameName: 'It has this name.', renamed: 'Renamed.', created: 'Created', yourRole: 'your role:', noRight: 'An owner renames, exports or deletes the tenant.',

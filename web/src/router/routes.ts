@@ -68,6 +68,7 @@ const ENTRIES: Entry[] = [
   ['/settings/alerts/rules/:id/edit', 'settings', () => import('../integrations/alerts/AlertRuleForm.svelte')],
   ['/settings/alerts/rules/:id', 'settings', () => import('../integrations/alerts/AlertRule.svelte')],
   ['/settings/plan', 'settings', () => import('../access/tenants/Tenant.svelte')],
+  ['/settings/storage', 'settings', () => import('../access/tenants/Storage.svelte')],
   ['/settings/account', 'settings', () => import('../access/people/Account.svelte')],
   ['/device', 'settings', () => import('../access/sign_in/Device.svelte')],
   ['/settings/sessions', 'settings', () => import('../access/people/Sessions.svelte')],

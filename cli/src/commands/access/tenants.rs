@@ -11,11 +11,15 @@ use crate::output::table::Column;
 use crate::output::text::about;
 use crate::session::{ResourceKind, Session};
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 8] = [
     Column::of("NAME", "name"),
     Column::of("PLAN", "plan"),
     Column::by("MOST AGENTS", most_agents),
     Column::of("HISTORY DAYS", "limits.history_days"),
+    Column::by("MOST STORED BYTES", |tenant| match tenant["limits"]["storage_bytes"].as_u64() {
+        Some(bytes) => bytes.to_string(),
+        None => "unlimited".to_owned(),
+    }),
     Column::of("CREATED", "created_at"),
     Column::of("DELETION DUE", "delete_at"),
     Column::of("ID", "id"),
@@ -26,6 +30,7 @@ pub const OPTIONS: OptionNames = &[
     option("name", "NAME or --name")
         .expects("1 to 128 characters, without control characters or spaces at the ends"),
     option("plan", "--plan").expects("starter or pro"),
+    option("storage_quota_bytes", "--storage-quota-bytes"),
     option("limit", "--limit"),
 ];
 
@@ -62,7 +67,7 @@ enum Action {
         /// Tenant: an id or a full name
         tenant: String,
     },
-    /// Change the name or the plan of a tenant; a lower plan keeps what there is and refuses what is new
+    /// Change the name, the plan or the quota of a tenant; a lower plan keeps what there is and refuses what is new
     Update {
         /// Tenant: an id or a full name
         tenant: String,
@@ -72,7 +77,23 @@ enum Action {
         /// New plan: starter or pro
         #[arg(long)]
         plan: Option<String>,
+        /// How many bytes of history and output it may store; `plan`: what its plan allows
+        #[arg(long, value_name = "BYTES", value_parser = quota)]
+        storage_quota_bytes: Option<Quota>,
     },
+}
+
+/// A quota of storage; `None`: the one of the plan.
+type Quota = Box<Option<u64>>;
+
+fn quota(text: &str) -> Result<Quota, String> {
+    match text {
+        "plan" => Ok(Box::new(None)),
+        bytes => bytes
+            .parse()
+            .map(|bytes| Box::new(Some(bytes)))
+            .map_err(|_| "expected a number of bytes, or `plan`".to_owned()),
+    }
 }
 
 /// The limit of the plan in words.
@@ -124,15 +145,14 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let id = session.exact_id_of(ResourceKind::Tenant, &tenant).await?;
             session.act(&["tenants", &id, "restore"], about("Tenant", "is restored")).await
         }
-        Action::Update { tenant, name, plan } => {
+        Action::Update { tenant, name, plan, storage_quota_bytes } => {
             let id = session.exact_id_of(ResourceKind::Tenant, &tenant).await?;
+            let mut change = body(name, plan);
+            if let Some(bytes) = storage_quota_bytes {
+                change["storage_quota_bytes"] = json!(*bytes);
+            }
             session
-                .change(
-                    Method::PATCH,
-                    &["tenants", &id],
-                    &body(name, plan),
-                    about("Tenant", "is changed"),
-                )
+                .change(Method::PATCH, &["tenants", &id], &change, about("Tenant", "is changed"))
                 .await
         }
     }

@@ -78,6 +78,14 @@ pub enum ReleaseStoreError {
 }
 
 impl ReleaseFiles {
+    /// Size of all files.
+    ///
+    /// # Errors
+    /// [`ReleaseFileError`].
+    pub fn stored_bytes(&self) -> Result<u64, ReleaseFileError> {
+        size_of(&self.folder)
+    }
+
     /// Files in `folder`. Deletes unfinished uploads of an earlier server.
     pub fn new(folder: PathBuf) -> Self {
         let files = Self { folder, sums: FileSums::default(), reserved_bytes: RESERVED_BYTES };
@@ -231,4 +239,20 @@ fn check_space(path: &Path, needed: u64) -> Result<(), ReleaseStoreError> {
 pub(super) fn free_bytes(path: &Path) -> Option<u64> {
     let disk = statvfs(path).ok()?;
     Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
+}
+
+/// The size of all files in a folder; 0 if it does not exist.
+fn size_of(folder: &Path) -> Result<u64, ReleaseFileError> {
+    let failed = |error| ReleaseFileError::of("read", folder)(error);
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries.map_err(failed)?,
+    };
+    let mut bytes = 0;
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let found = entry.metadata().map_err(failed)?;
+        bytes += if found.is_dir() { size_of(&entry.path())? } else { found.len() };
+    }
+    Ok(bytes)
 }

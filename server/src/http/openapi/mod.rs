@@ -62,6 +62,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::access::audit_export::routes())
         .merge(super::access::people::setup::routes())
         .merge(super::access::tenants::administration::routes())
+        .merge(super::operations::storage::routes())
         .merge(super::access::people::sign_in::routes())
         .merge(super::access::people::device_login::routes())
         .merge(super::access::people::oidc::routes())

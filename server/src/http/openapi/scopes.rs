@@ -105,6 +105,7 @@ const WITHOUT_BODY: &[(&str, &str, &[Scope])] = &[
     ("GET", "/api/certificates/status", &[Scope::AgentsRead]),
     ("GET", "/api/certificates/rollover", &[Scope::TenantsManage]),
     ("DELETE", "/api/certificates/{id}", &[Scope::AgentsWrite]),
+    ("GET", "/api/storage", &[Scope::CommandsRead]),
     ("GET", "/api/tenant", &[Scope::AgentsRead]),
     ("GET", "/api/tenant/export", &[Scope::TenantManage]),
     ("GET", "/api/tenants", &[Scope::TenantsManage]),

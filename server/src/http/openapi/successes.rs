@@ -127,6 +127,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("get_calendar", "200", "The calendar."),
     ("get_hook", "200", "The hook."),
     ("get_schedule", "200", "The schedule."),
+    ("get_storage", "200", "What the tenant stores."),
     ("get_tenant", "200", "The tenant and how much it has."),
     ("list_agent_events", "200", "A page of events."),
     ("list_agent_facts", "200", "The facts that the host reports."),

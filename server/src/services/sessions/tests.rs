@@ -35,6 +35,7 @@ const SETTINGS: Settings = Settings {
     webhook_first_retry: Duration::from_secs(1),
     max_output_bytes: 1 << 20,
     output_quota_bytes: 1 << 30,
+    storage_measure_every_ms: 300_000,
     is_registration_open: false,
     certificate_policy: CertificatePolicy::Off,
     mail_first_retry: Duration::from_secs(5),

@@ -103,6 +103,12 @@ impl Blobs {
         Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
     }
 
+    /// Size of the disk. `None` if it is unknown.
+    pub fn disk_bytes(&self) -> Option<u64> {
+        let disk = statvfs(&*self.folder).ok()?;
+        Some(disk.blocks().saturating_mul(disk.fragment_size()))
+    }
+
     /// Fails if less space is free than output must leave.
     ///
     /// # Errors

@@ -32,6 +32,7 @@ use crate::domain::integrations::integration::{IntegrationKind, IntegrationSetti
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::library::assignment_records::AssignedKind;
 use crate::domain::library::assignment_rollout::{RolloutState, ShareState};
+use crate::domain::operations::storage::usage::StorageUsage;
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::schedules::fire::{FireReason, FireState, ScheduleState};
 use crate::domain::schedules::hook::{HookAuthentication, HookDeliveryState};
@@ -63,6 +64,11 @@ pub struct StoredCondition(pub RuleCondition);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(transparent)]
 pub struct StoredLadder(pub Ladder);
+
+/// What a tenant stores, stored as a JSON object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+#[serde(transparent)]
+pub struct StoredUsage(pub StorageUsage);
 
 /// The types of events that an integration sends, stored as a JSON array.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]

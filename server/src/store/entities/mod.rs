@@ -94,6 +94,8 @@ pub mod library {
 /// Operations of the server itself.
 pub mod operations {
     pub mod setting;
+    pub mod storage_day;
+    pub mod storage_usage;
 }
 /// Releases, and the groups that follow them.
 pub mod releases {

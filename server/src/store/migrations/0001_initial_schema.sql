@@ -21,6 +21,8 @@ CREATE TABLE tenants (
     requires_second_factor boolean NOT NULL,
     -- True if the schedules of somebody who left pass to an owner. Otherwise they stop.
     passes_schedules_on boolean NOT NULL DEFAULT FALSE,
+    -- How many bytes of history and output it may store; null: what its plan allows.
+    storage_quota_bytes bigint,
     manifest_bytes bigint NOT NULL,
     manifest_scripts bigint NOT NULL
 );
@@ -1252,3 +1254,23 @@ CREATE TABLE settings (
     name text NOT NULL PRIMARY KEY,
     value {bytes} NOT NULL
 );
+
+-- What a tenant stores, as last measured. The nil id is the server as a whole.
+CREATE TABLE storage_usage (
+    tenant_id uuid NOT NULL PRIMARY KEY,
+    measured_at bigint NOT NULL,
+    total_bytes bigint NOT NULL,
+    -- What a quota counts: history and output.
+    counted_bytes bigint NOT NULL,
+    usage json NOT NULL
+);
+
+-- The same at the end of each day (UTC), for forecasts. Days are counted from 1970.
+CREATE TABLE storage_days (
+    tenant_id uuid NOT NULL,
+    day bigint NOT NULL,
+    total_bytes bigint NOT NULL,
+    counted_bytes bigint NOT NULL,
+    PRIMARY KEY (tenant_id, day)
+);
+CREATE INDEX storage_days_age ON storage_days (day);

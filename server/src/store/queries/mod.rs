@@ -95,6 +95,9 @@ pub mod operations {
     pub(super) mod sealed_values;
     pub(super) mod settings;
     pub(super) mod statistics;
+    pub(super) mod storage_quota;
+    pub(super) mod storage_usage;
+    mod storage_walk;
     pub(super) mod sweeps;
     pub(super) mod tenant_erasure;
     pub(super) mod tenant_export;
@@ -196,6 +199,7 @@ pub use self::library::versions::{LIBRARY_FULL, MAX_LIBRARY_BYTES, NewVersion};
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
 pub use self::operations::member_changes::MemberChange;
 pub use self::operations::sealed_values::{ResealedValue, SealedTable, SealedValue};
+pub use self::operations::storage_usage::{StorageStanding, TenantStorage};
 pub use self::operations::sweeps::{OfflineAgent, Retention, TenantRetention};
 pub use self::operations::tenant_export::{
     ExportPage, NOT_EXPORTED_TABLES, TABLES as EXPORTED_TABLES,

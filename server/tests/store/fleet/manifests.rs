@@ -35,6 +35,7 @@ impl Fixture {
             is_deleted_by_operator: false,
             requires_second_factor: false,
             passes_schedules_on: false,
+            storage_quota_bytes: None,
             manifest_bytes: 0,
             manifest_scripts: 0,
         };

@@ -18,5 +18,6 @@ mod metrics;
 mod monitoring;
 mod purge;
 mod storage;
+mod storage_usage;
 mod structured_logs;
 mod systemd_unit;

@@ -14,6 +14,8 @@ const STARTER_AGENTS: u64 = 3;
 const STARTER_SCHEDULES: u64 = 5;
 /// Days that its history is kept.
 const STARTER_HISTORY_DAYS: u64 = 7;
+/// Bytes of history and output that it may store: 5 GiB.
+const STARTER_STORAGE_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 /// A day in milliseconds.
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -35,7 +37,7 @@ const DAY_MS: u64 = 24 * 3_600_000;
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Plan {
-    /// 3 agents, 5 schedules and 7 days of history.
+    /// 3 agents, 5 schedules, 7 days of history, and 5 GiB of history and output.
     Starter,
     /// Any number of agents and schedules, and as much history as the server keeps: 90 days by default.
     Pro,
@@ -48,6 +50,8 @@ pub struct PlanLimits {
     pub max_schedules: Option<u64>,
     /// The setting of the server is the upper bound.
     pub history_days: Option<u64>,
+    /// Of history and output. The operator may set another one for a tenant.
+    pub storage_bytes: Option<u64>,
 }
 
 /// What a plan counts.
@@ -79,8 +83,14 @@ impl Plan {
                 max_agents: Some(STARTER_AGENTS),
                 max_schedules: Some(STARTER_SCHEDULES),
                 history_days: Some(STARTER_HISTORY_DAYS),
+                storage_bytes: Some(STARTER_STORAGE_BYTES),
             },
-            Self::Pro => PlanLimits { max_agents: None, max_schedules: None, history_days: None },
+            Self::Pro => PlanLimits {
+                max_agents: None,
+                max_schedules: None,
+                history_days: None,
+                storage_bytes: None,
+            },
         }
     }
 

@@ -17,6 +17,15 @@ pub struct TenantRecord {
     pub requires_second_factor: bool,
     /// True if the schedules of members who left pass to an owner. Otherwise they stop.
     pub passes_schedules_on: bool,
+    /// How many bytes of history and output it may store; `None`: what its plan allows.
+    pub storage_quota_bytes: Option<u64>,
+}
+
+impl TenantRecord {
+    /// The quota that counts: its own, or the one of its plan. `None`: there is none.
+    pub fn storage_limit_bytes(&self) -> Option<u64> {
+        self.storage_quota_bytes.or(self.plan.limits().storage_bytes)
+    }
 }
 
 /// How much a tenant has.

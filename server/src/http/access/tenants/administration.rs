@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -49,6 +49,8 @@ struct PlanLimitsView {
     max_schedules: Option<u64>,
     /// Days that history is kept: those of the plan, and at most those of the server.
     history_days: u64,
+    /// Bytes of history and output: what the operator set for this tenant, or what the plan allows.
+    storage_bytes: Option<u64>,
 }
 
 /// A tenant and how much it has.
@@ -95,6 +97,10 @@ struct UpdateTenant {
     name: Option<String>,
     /// A lower plan keeps what there is, and refuses what is new. History beyond it is deleted soon.
     plan: Option<Plan>,
+    /// How many bytes of history and output the tenant may store. Null: what its plan allows. A tenant that has
+    /// more keeps it, and new work is refused.
+    #[serde(default, deserialize_with = "present")]
+    storage_quota_bytes: Option<Option<u64>>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -112,7 +118,7 @@ struct UpdateOwnTenant {
 
 impl TenantView {
     fn new(row: TenantRecord, history_days: u64) -> Self {
-        let limits = row.plan.limits();
+        let (limits, storage_bytes) = (row.plan.limits(), row.storage_limit_bytes());
         Self {
             id: row.id,
             name: row.name,
@@ -121,6 +127,7 @@ impl TenantView {
                 max_agents: limits.max_agents,
                 max_schedules: limits.max_schedules,
                 history_days,
+                storage_bytes,
             },
             created_at: row.created_at,
             delete_at: row.delete_at,
@@ -184,7 +191,7 @@ async fn get_tenant(
     Ok(axum::Json(state.services.tenants.get(&caller, TenantId(id)).await?.into()))
 }
 
-/// Change the name or the plan of a tenant. For the operator of the server.
+/// Change the name, the plan or the quota of a tenant. For the operator of the server.
 #[utoipa::path(patch, path = "/api/tenants/{id}", tag = "tenants", params(("id" = uuid::Uuid, Path)),
     request_body = UpdateTenant,
     responses((status = 200, body = TenantDetailsView), (status = 404, body = Problem), (status = 422, body = Problem)))]
@@ -194,7 +201,8 @@ async fn update_tenant(
     Id(id): Id,
     Body(body): Body<UpdateTenant>,
 ) -> ApiResult<axum::Json<TenantDetailsView>> {
-    let change = TenantChange { name: body.name, plan: body.plan, ..TenantChange::default() };
+    let UpdateTenant { name, plan, storage_quota_bytes } = body;
+    let change = TenantChange { name, plan, storage_quota_bytes, ..TenantChange::default() };
     let changed = state.services.tenants.update(&caller, TenantId(id), change).await?;
     Ok(axum::Json(changed.into()))
 }
@@ -220,4 +228,9 @@ async fn update_own_tenant(
     let UpdateOwnTenant { name, requires_second_factor, passes_schedules_on } = body;
     let change = OwnChange { name, requires_second_factor, passes_schedules_on };
     Ok(axum::Json(state.services.tenants.update_own(&caller, change).await?.into()))
+}
+
+/// Tells null from a missing field.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
+    Option::<u64>::deserialize(deserializer).map(Some)
 }

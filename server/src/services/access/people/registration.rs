@@ -190,6 +190,7 @@ fn account(row: &registration::Model, client: &Client, now: Timestamp) -> NewAcc
         is_deleted_by_operator: false,
         requires_second_factor: false,
         passes_schedules_on: false,
+        storage_quota_bytes: None,
         manifest_bytes: 0,
         manifest_scripts: 0,
     };

@@ -1,5 +1,6 @@
 //! Tenants: the operator creates them and sets their plans; an owner sees and renames its own.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use muster_protocol::parameter::secret::API_KEY_PREFIX;
@@ -25,6 +26,8 @@ use crate::store::entities::access::audit_entry;
 use crate::store::queries::{TenantAudit, TenantChange};
 
 pub(super) const UNKNOWN: ServiceError = ServiceError::NotFound("tenant");
+/// Quota of history and output that an operator may set: 1 MiB to 1 PiB.
+const QUOTA_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 50;
 /// A day in milliseconds.
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -110,10 +113,10 @@ impl Tenants {
         Ok(MadeTenant { tenant, history_days, secret: secret.secret })
     }
 
-    /// Changes name and plan, for the operator. A lower plan keeps what there is.
+    /// Changes name, plan and quota, for the operator. A lower plan keeps what there is.
     ///
     /// # Errors
-    /// 422 for a name.
+    /// 422 for a name or a quota.
     pub async fn update(
         &self,
         caller: &Caller,
@@ -121,6 +124,11 @@ impl Tenants {
         change: TenantChange,
     ) -> Result<TenantDetails> {
         caller.require(Scope::TenantsManage)?;
+        if let Some(Some(bytes)) = change.storage_quota_bytes
+            && !QUOTA_BYTES.contains(&bytes)
+        {
+            return Err(ServiceError::out_of_range("storage_quota_bytes", bytes, QUOTA_BYTES));
+        }
         self.change(caller, id, change).await
     }
 
@@ -143,7 +151,12 @@ impl Tenants {
                 });
             }
         }
-        let change = TenantChange { name, requires_second_factor, passes_schedules_on, plan: None };
+        let change = TenantChange {
+            name,
+            requires_second_factor,
+            passes_schedules_on,
+            ..TenantChange::default()
+        };
         let details = self.change(caller, caller.principal.tenant_id, change).await?;
         if requires_second_factor.is_some() {
             self.cache.forget_principals();
@@ -166,6 +179,9 @@ impl Tenants {
         }
         if let Some(passes_on) = change.passes_schedules_on {
             detail["passes_schedules_on"] = passes_on.into();
+        }
+        if let Some(bytes) = change.storage_quota_bytes {
+            detail["storage_quota_bytes"] = json!(bytes);
         }
         let audit = self.audit(caller, "tenant.update", id, &detail);
         self.store.tenant(id).update_tenant(change, audit).await?.ok_or(UNKNOWN)?;

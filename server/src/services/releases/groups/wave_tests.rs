@@ -37,6 +37,7 @@ fn groups(store: &Store) -> Groups {
         webhook_first_retry: std::time::Duration::from_secs(1),
         max_output_bytes: 1,
         output_quota_bytes: 1,
+        storage_measure_every_ms: 300_000,
         is_registration_open: false,
         certificate_policy: Default::default(),
         mail_first_retry: std::time::Duration::from_secs(5),

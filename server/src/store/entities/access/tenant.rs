@@ -28,6 +28,8 @@ pub struct Model {
     pub requires_second_factor: bool,
     /// True if the schedules of members who left pass to an owner. Otherwise they stop.
     pub passes_schedules_on: bool,
+    /// How many bytes of history and output it may store; `None`: what its plan allows.
+    pub storage_quota_bytes: Option<i64>,
     /// Size of the manifests that its agents reported, and how many scripts they list.
     pub manifest_bytes: i64,
     pub manifest_scripts: i64,
@@ -48,6 +50,7 @@ impl From<Model> for TenantRecord {
             delete_at: row.delete_at,
             requires_second_factor: row.requires_second_factor,
             passes_schedules_on: row.passes_schedules_on,
+            storage_quota_bytes: row.storage_quota_bytes.map(i64::unsigned_abs),
         }
     }
 }

@@ -32,7 +32,7 @@ const SLICE_AGENTS: u64 = 20;
 
 /// Tables whose rows are deleted by `tenant_id` alone, with a column that distinguishes rows of a slice.
 /// Commands, agents, members and the tenant itself have functions of their own.
-const TABLES: [(&str, &str); 45] = [
+const TABLES: [(&str, &str); 47] = [
     ("approvals", "id"),
     ("approval_rules", "id"),
     ("ladders", "tenant_id"),
@@ -78,6 +78,8 @@ const TABLES: [(&str, &str); 45] = [
     ("audit_links", "number"),
     ("audit_heads", "tenant_id"),
     ("audit_anchors", "tenant_id"),
+    ("storage_usage", "tenant_id"),
+    ("storage_days", "day"),
 ];
 
 /// The result of a slice.

@@ -62,6 +62,7 @@ impl Fixture {
             webhook_first_retry: Duration::from_secs(3_600),
             max_output_bytes: 1_000,
             output_quota_bytes: 1_000,
+            storage_measure_every_ms: 300_000,
             is_registration_open: false,
             certificate_policy: Default::default(),
             mail_first_retry: Duration::from_secs(5),

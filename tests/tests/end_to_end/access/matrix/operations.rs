@@ -435,6 +435,7 @@ pub fn operations() -> Vec<Operation> {
         act("/api/hooks/{id}/rotate", SCHEDULES_CONTROL),
         act("/api/hooks/{id}/test", SCHEDULES_RUN),
         post("/hooks/{id}", &[], Unrelated, json!({})).needing(Needs::Own("hook secret")),
+        get("/api/storage", COMMANDS_READ, Hidden),
         get("/api/tenant", AGENTS_READ, Hidden),
         patch("/api/tenant", TENANT_MANAGE, json!({})).unrelated(),
         delete("/api/tenant", TENANT_MANAGE).with(json!({"name": "another"})).unrelated(),

@@ -199,6 +199,7 @@ async fn keys(run: &mut Recorder<'_>) {
     run.post(&format!("{path}/rotate"), json!({"grace_ms": 86_400_000})).await;
     run.call(Method::DELETE, &format!("{path}/previous-secret"), None).await;
     run.call(Method::DELETE, &path, None).await;
+    run.get("/api/storage").await;
     run.get("/api/tenant").await;
     run.call(Method::PATCH, "/api/tenant", Some(json!({"name": "Example Ltd"}))).await;
     let tenant = json!({"name": "Another Ltd", "plan": "starter"});

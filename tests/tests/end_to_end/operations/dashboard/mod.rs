@@ -17,7 +17,7 @@ const PAGE: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
 /// The specs of each browser. Each browser has a server of its own, so that they run beside each other.
 const PEOPLE: [&str; 6] =
     ["dashboard", "history", "manage", "passkeys", "second-factor", "run-options"];
-const LIBRARY: [&str; 4] = ["files", "packages", "screens", "tasks-and-retries"];
+const LIBRARY: [&str; 5] = ["files", "packages", "screens", "storage", "tasks-and-retries"];
 /// On a server that ends TLS itself.
 const TLS: [&str; 1] = ["authority"];
 const WORK: [&str; 4] = ["operate", "performance", "schedules-and-alerts", "steps-and-services"];

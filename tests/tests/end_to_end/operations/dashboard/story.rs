@@ -36,6 +36,7 @@ impl Story {
         let options = ServerOptions::default()
             .listening(&format!("127.0.0.1:{port}"))
             .with("MUSTER_PUBLIC_URL", format!("http://localhost:{port}"))
+            .with("MUSTER_STORAGE_MEASURE_EVERY_MS", 500)
             .with("MUSTER_REGISTRATION", "open");
         let fixture = Fixture::with(options.with("MUSTER_DEMO_PRINT_CODES", true)).await;
         let control = fixture.test_dir.folder("control");

@@ -25,6 +25,8 @@ pub struct TenantChange {
     pub plan: Option<Plan>,
     pub requires_second_factor: Option<bool>,
     pub passes_schedules_on: Option<bool>,
+    /// `Some(None)`: what the plan allows.
+    pub storage_quota_bytes: Option<Option<u64>>,
 }
 
 /// The audit entries of a change: one in the log of the caller's tenant, and one in the log of the
@@ -103,6 +105,9 @@ impl TenantScope {
                     }
                     if let Some(passes_on) = change.passes_schedules_on {
                         row.passes_schedules_on = Set(passes_on);
+                    }
+                    if let Some(quota_bytes) = change.storage_quota_bytes {
+                        row.storage_quota_bytes = Set(quota_bytes.map(u64::cast_signed));
                     }
                     let row = row.update(transaction).await?;
                     write_audit(transaction, audit.requested).await?;

@@ -1,0 +1,3 @@
+//! Operations of the server itself.
+
+mod storage;

@@ -1,0 +1,36 @@
+// What the tenant stores, by cause and by script. It goes on with the server of the other specs, and changes nothing.
+import { expect } from '@playwright/test';
+import { checkScreens, ids, signIn, test, TWO_LOOKS } from './story';
+
+test.describe.configure({ mode: 'serial' });
+
+test('the storage of the tenant is shown by cause and by script, with quota and forecast', async ({ page }) => {
+  // The server measures from time to time, and the page shows what it found.
+  await expect(async () => {
+    await page.goto('/settings/storage');
+    await expect(page.getByRole('main').getByText('deploy', { exact: true })).toBeVisible({ timeout: 2_000 });
+  }).toPass({ timeout: 30_000 });
+  const main = page.getByRole('main');
+  await expect(main.getByRole('heading', { name: /stored$/ })).toBeVisible();
+  await expect(main.getByText(/executions, .* of output \(.* written\), .* of history/).first()).toBeVisible();
+  await expect(main.getByText('Audit log', { exact: true })).toBeVisible();
+  await expect(main.getByText(/There is no quota\./)).toBeVisible();
+  await expect(main.getByText(/No forecast yet: it needs samples of 3 days; .* writes \d+ % of the last 7 days\./).first()).toBeVisible();
+  await expect(main.getByText('Free on the disk')).toBeVisible();
+  await main.getByRole('link', { name: 'Plan', exact: true }).click();
+  await main.getByRole('link', { name: 'Storage', exact: true }).click();
+  await expect(page).toHaveURL('/settings/storage');
+});
+
+test('an auditor sees it too', async ({ newVisitor }) => {
+  const auditor = await newVisitor();
+  await signIn(auditor, ids().auditor_email!);
+  await expect(auditor.getByRole('heading', { name: 'Overview' })).toBeVisible();
+  await auditor.goto('/settings/storage');
+  await expect(auditor.getByRole('main').getByText('deploy', { exact: true })).toBeVisible();
+  await expect(auditor.getByRole('main').getByRole('button')).toHaveCount(0);
+});
+
+test('the screen has no violation of accessibility and does not scroll sideways, in both themes and on a phone', async ({ page }) => {
+  await checkScreens(page, [['storage', '/settings/storage']], TWO_LOOKS);
+});
