@@ -4069,6 +4069,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/storage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show what the caller's tenant stores, by cause and by script, its quota, and when it is full.
+         * @description The numbers are from the last measurement, which the server takes every 5 minutes. Sizes of files are exact,
+         *     sizes of rows in the database are estimates.
+         *
+         *     Needs the scope `commands:read`.
+         */
+        get: operations["get_storage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/targets/preview": {
         parameters: {
             query?: never;
@@ -4229,7 +4252,7 @@ export interface paths {
         options?: never;
         head?: never;
         /**
-         * Change the name or the plan of a tenant.
+         * Change the name, the plan or the quota of a tenant.
          * @description For the operator of the server.
          *
          *     Needs the scope `tenants:manage`.
@@ -5195,6 +5218,22 @@ export interface components {
             /** @description base64, by the approver's key. */
             signature: string;
         };
+        /** @description What one cause takes. */
+        CauseUsage: {
+            cause: components["schemas"]["StorageCause"];
+            /**
+             * Format: int64
+             * @description Bytes of rows in the database: the size of their texts, and an estimate of everything else.
+             */
+            estimated_row_bytes: number;
+            /**
+             * Format: int64
+             * @description Bytes of files on disk, which are exact.
+             */
+            file_bytes: number;
+            /** Format: int64 */
+            row_count: number;
+        };
         /**
          * @description Who a certificate is for.
          * @enum {string}
@@ -6149,6 +6188,30 @@ export interface components {
             recorded_at: components["schemas"]["Timestamp"];
             state: components["schemas"]["FireState"];
         };
+        /** @description When disk or quota are full, if the tenant goes on as in the last 30 days. */
+        ForecastView: {
+            /** Format: int64 */
+            bytes_per_day?: number | null;
+            /**
+             * Format: int64
+             * @description With `full`: in how many days; 0 if it is full now.
+             */
+            days?: number | null;
+            full_first?: components["schemas"]["FullFirst"] | null;
+            largest_writer?: components["schemas"]["LargestWriter"] | null;
+            /**
+             * @description `too_little_history` (3 days are needed), `no_growth`, `unbounded` (neither disk nor quota is known),
+             *     `beyond_horizon` (more than 10 years), or `full`.
+             */
+            outcome: string;
+            /** @description The same as a sentence. */
+            sentence: string;
+        };
+        /**
+         * @description What is full first.
+         * @enum {string}
+         */
+        FullFirst: "disk" | "quota";
         /** @description The health that the agents of a wave must show before the next wave starts. */
         GateSpec: {
             /**
@@ -6629,6 +6692,16 @@ export interface components {
         LadderView: {
             /** @description At most 20, and each pair of `tag` and `from_agents` once. */
             steps: components["schemas"]["LadderStepView"][];
+        };
+        /** @description The script that writes most, with its share of what all scripts wrote. */
+        LargestWriter: {
+            /** @description Empty for ad-hoc commands. */
+            script: string;
+            /**
+             * Format: int64
+             * @description Of history and output of the last 7 days, rounded down.
+             */
+            share_percent: number;
         };
         /** @description A report that arrived after the execution had ended. */
         LateExecutionResult: components["schemas"]["ExecutionResult"] & {
@@ -7200,6 +7273,11 @@ export interface components {
             max_agents?: number | null;
             /** Format: int64 */
             max_schedules?: number | null;
+            /**
+             * Format: int64
+             * @description Bytes of history and output: what the operator set for this tenant, or what the plan allows.
+             */
+            storage_bytes?: number | null;
         };
         /** @description Waiting commands, as `command` frames. */
         PollView: {
@@ -7282,6 +7360,11 @@ export interface components {
             platform: string;
             sha256: string;
         };
+        /**
+         * @description How much of its quota a tenant uses.
+         * @enum {string}
+         */
+        QuotaState: "free" | "nearly_full" | "reached";
         /** @description An event `ready` of a stream. */
         ReadyStreamEvent: {
             data: string;
@@ -7477,6 +7560,14 @@ export interface components {
              * @description Number of bytes of both streams before these.
              */
             offset_bytes: number;
+        };
+        /** @description An event `removed` of a stream. */
+        RemovedStreamEvent: {
+            data: string;
+            /** @constant */
+            event: "removed";
+            /** @description For `Last-Event-ID`. */
+            id: string;
         };
         /** @description What an agent replies. Its content depends on the command and the agent. */
         ReplyData: {
@@ -7947,6 +8038,33 @@ export interface components {
             /** @description JSON, byte for byte as it was signed. */
             statement: string;
         };
+        /** @description What the executions of one script take. */
+        ScriptUsage: {
+            /** Format: int64 */
+            execution_count: number;
+            /**
+             * Format: int64
+             * @description Rows of the history, estimated.
+             */
+            history_bytes: number;
+            /**
+             * Format: int64
+             * @description Stored output: files, which are compressed, and rows.
+             */
+            output_bytes: number;
+            /**
+             * Format: int64
+             * @description History and output of executions that were created in the last 7 days.
+             */
+            recent_bytes: number;
+            /** @description Name of the script; empty for ad-hoc commands; null for commands that run no script. */
+            script?: string | null;
+            /**
+             * Format: int64
+             * @description Output as the executions wrote it, before compression. Exact.
+             */
+            written_bytes: number;
+        };
         /** @description What a version runs. */
         ScriptVersionBody: {
             /** @description The text of the script: at most 256 KiB. */
@@ -8036,6 +8154,33 @@ export interface components {
         SecretView: {
             /** @description `whsec_…`, in the format of Standard Webhooks libraries. */
             secret: string;
+        };
+        /** @description What the server as a whole stores. */
+        ServerStorageView: {
+            causes: components["schemas"]["CauseUsage"][];
+            /**
+             * Format: int64
+             * @description Size of the database. Exact.
+             */
+            database_bytes: number;
+            /** Format: int64 */
+            disk_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description Of the disk with the data directory.
+             */
+            disk_free_bytes?: number | null;
+            forecast: components["schemas"]["ForecastView"];
+            measured_at?: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: int64
+             * @description Of these, space of deleted rows that new rows use. Null on PostgreSQL.
+             */
+            reusable_database_bytes?: number | null;
+            /** @description The tenants that store most, largest first, at most 100. */
+            tenants: components["schemas"]["TenantStorageView"][];
+            /** Format: int64 */
+            total_bytes: number;
         };
         /** @description How hosts keep a service running. */
         ServiceSettingsView: {
@@ -8361,6 +8506,52 @@ export interface components {
          * @enum {string}
          */
         Stop: "cancelled" | "aborted";
+        /**
+         * @description Why bytes are stored.
+         * @enum {string}
+         */
+        StorageCause: "history" | "output" | "telemetry" | "deliveries" | "audit" | "library" | "releases";
+        /** @description The quota of a tenant. */
+        StorageQuotaView: {
+            /**
+             * Format: int64
+             * @description History and output, as they were measured.
+             */
+            counted_bytes: number;
+            /**
+             * Format: int64
+             * @description Null: there is no quota.
+             */
+            limit_bytes?: number | null;
+            state: components["schemas"]["QuotaState"];
+        };
+        /** @description What a tenant stores, by cause and by script. */
+        StorageView: {
+            causes: components["schemas"]["CauseUsage"][];
+            forecast: components["schemas"]["ForecastView"];
+            measured_at?: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: int64
+             * @description How many these are.
+             */
+            other_script_count: number;
+            /** @description All other scripts together. */
+            other_scripts: components["schemas"]["ScriptUsage"];
+            quota: components["schemas"]["StorageQuotaView"];
+            /** @description The scripts that take most, largest first, at most 50. */
+            scripts: components["schemas"]["ScriptUsage"][];
+            server?: components["schemas"]["ServerStorageView"] | null;
+            /**
+             * Format: int64
+             * @description Files and rows of the tenant.
+             */
+            total_bytes: number;
+            /**
+             * Format: int64
+             * @description Output as executions wrote it, before compression. Exact.
+             */
+            written_bytes: number;
+        };
         SwitchBody: {
             tenant_id: components["schemas"]["TenantId"];
         };
@@ -8405,6 +8596,23 @@ export interface components {
          * @description An isolated customer of this server.
          */
         TenantId: string;
+        /** @description A tenant and what it stores. */
+        TenantStorageView: {
+            /**
+             * Format: int64
+             * @description History and output, which the quota bounds.
+             */
+            counted_bytes: number;
+            id: components["schemas"]["TenantId"];
+            /**
+             * Format: int64
+             * @description Null: there is no quota.
+             */
+            limit_bytes?: number | null;
+            name: string;
+            /** Format: int64 */
+            total_bytes: number;
+        };
         /** @description How much a tenant has. */
         TenantUsageView: {
             /**
@@ -8752,6 +8960,12 @@ export interface components {
         UpdateTenant: {
             name?: components["schemas"]["Name"] | null;
             plan?: components["schemas"]["Plan"] | null;
+            /**
+             * Format: int64
+             * @description How many bytes of history and output the tenant may store. Null: what its plan allows. A tenant that has
+             *     more keeps it, and new work is refused.
+             */
+            storage_quota_bytes?: number | null;
         };
         /** @description A changed API key. */
         UpdatedApiKeyView: components["schemas"]["ApiKeyView"] & {
@@ -9353,7 +9567,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:XknhmXCf2S1jZ0Jo40tef9DmxznoTmPaJMrXOlDtqJI",
+                     *           "fingerprint": "SHA256:+WCj+Z1dFiBo1Qh2VGMtf3arC+CcKp1tvkyamHZEQQk",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000005",
                      *           "ip": "192.0.2.2",
@@ -9366,7 +9580,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v595",
                      *           "policy": "manifest",
-                     *           "public_key": "EPZKR9aafNG8/jA6+NA1AZL2QG6y05Sq6kD3KrfUtcc=",
+                     *           "public_key": "jzsBhKj6XhvcwG3gYls76OBHlaHMnKWv6OV+ECJkyYQ=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -9504,7 +9718,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:XknhmXCf2S1jZ0Jo40tef9DmxznoTmPaJMrXOlDtqJI",
+                     *           "fingerprint": "SHA256:+WCj+Z1dFiBo1Qh2VGMtf3arC+CcKp1tvkyamHZEQQk",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000005",
                      *           "ip": "192.0.2.2",
@@ -9517,7 +9731,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v595",
                      *           "policy": "manifest",
-                     *           "public_key": "EPZKR9aafNG8/jA6+NA1AZL2QG6y05Sq6kD3KrfUtcc=",
+                     *           "public_key": "jzsBhKj6XhvcwG3gYls76OBHlaHMnKWv6OV+ECJkyYQ=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -11301,7 +11515,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:XknhmXCf2S1jZ0Jo40tef9DmxznoTmPaJMrXOlDtqJI",
+                     *       "fingerprint": "SHA256:+WCj+Z1dFiBo1Qh2VGMtf3arC+CcKp1tvkyamHZEQQk",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000005",
                      *       "ip": "192.0.2.2",
@@ -11315,7 +11529,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "EPZKR9aafNG8/jA6+NA1AZL2QG6y05Sq6kD3KrfUtcc=",
+                     *       "public_key": "jzsBhKj6XhvcwG3gYls76OBHlaHMnKWv6OV+ECJkyYQ=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11600,7 +11814,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:XknhmXCf2S1jZ0Jo40tef9DmxznoTmPaJMrXOlDtqJI",
+                     *       "fingerprint": "SHA256:+WCj+Z1dFiBo1Qh2VGMtf3arC+CcKp1tvkyamHZEQQk",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000005",
                      *       "ip": "192.0.2.2",
@@ -11613,7 +11827,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "EPZKR9aafNG8/jA6+NA1AZL2QG6y05Sq6kD3KrfUtcc=",
+                     *       "public_key": "jzsBhKj6XhvcwG3gYls76OBHlaHMnKWv6OV+ECJkyYQ=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11622,12 +11836,12 @@ export interface operations {
                      *       ],
                      *       "telemetry": {
                      *         "at": "2026-01-31T12:00:00.000Z",
-                     *         "cpu_percent": 65.1,
-                     *         "disk_percent": 56,
-                     *         "load_1m": 0.95,
-                     *         "memory_percent": 5.1,
+                     *         "cpu_percent": 61.1,
+                     *         "disk_percent": 56.4,
+                     *         "load_1m": 1.63,
+                     *         "memory_percent": 7.2,
                      *         "running_executions": 0,
-                     *         "uptime_seconds": 51608
+                     *         "uptime_seconds": 55731
                      *       },
                      *       "transport": "websocket",
                      *       "update": null,
@@ -11822,7 +12036,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:XknhmXCf2S1jZ0Jo40tef9DmxznoTmPaJMrXOlDtqJI",
+                     *       "fingerprint": "SHA256:+WCj+Z1dFiBo1Qh2VGMtf3arC+CcKp1tvkyamHZEQQk",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000005",
                      *       "ip": "192.0.2.2",
@@ -11835,7 +12049,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v595",
                      *       "policy": "manifest",
-                     *       "public_key": "EPZKR9aafNG8/jA6+NA1AZL2QG6y05Sq6kD3KrfUtcc=",
+                     *       "public_key": "jzsBhKj6XhvcwG3gYls76OBHlaHMnKWv6OV+ECJkyYQ=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -12500,12 +12714,12 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "cpu_percent": 65.1,
-                     *           "disk_percent": 56,
-                     *           "load_1m": 0.95,
-                     *           "memory_percent": 5.1,
+                     *           "cpu_percent": 61.1,
+                     *           "disk_percent": 56.4,
+                     *           "load_1m": 1.63,
+                     *           "memory_percent": 7.2,
                      *           "running_executions": 0,
-                     *           "uptime_seconds": 51608
+                     *           "uptime_seconds": 55731
                      *         }
                      *       ]
                      *     }
@@ -13655,7 +13869,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "5f6137869364d6fffdab9b669c17b1db3e94cd45e311c0b51412a7310f090c75",
+                     *           "agents_sha256": "0ddd19e69b3fc9803d00166fc928f642e3c9d544f4c177054c2cad953e35b495",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -13683,7 +13897,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "80a241908fc35f34232ee176c94910a1814cb9251c5628b483eba4fc3a1724d6",
+                     *           "script_sha256": "f38c64d3617be60fe8db70e2587d38bd86a28c70a5fdca41645438c2331762dd",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -14074,7 +14288,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "5f6137869364d6fffdab9b669c17b1db3e94cd45e311c0b51412a7310f090c75",
+                     *       "agents_sha256": "0ddd19e69b3fc9803d00166fc928f642e3c9d544f4c177054c2cad953e35b495",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14108,7 +14322,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "80a241908fc35f34232ee176c94910a1814cb9251c5628b483eba4fc3a1724d6",
+                     *       "script_sha256": "f38c64d3617be60fe8db70e2587d38bd86a28c70a5fdca41645438c2331762dd",
                      *       "state": "pending"
                      *     }
                      */
@@ -14204,7 +14418,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "5f6137869364d6fffdab9b669c17b1db3e94cd45e311c0b51412a7310f090c75",
+                     *       "agents_sha256": "0ddd19e69b3fc9803d00166fc928f642e3c9d544f4c177054c2cad953e35b495",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14238,7 +14452,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "80a241908fc35f34232ee176c94910a1814cb9251c5628b483eba4fc3a1724d6",
+                     *       "script_sha256": "f38c64d3617be60fe8db70e2587d38bd86a28c70a5fdca41645438c2331762dd",
                      *       "state": "approved"
                      *     }
                      */
@@ -14379,7 +14593,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "5f6137869364d6fffdab9b669c17b1db3e94cd45e311c0b51412a7310f090c75",
+                     *       "agents_sha256": "0ddd19e69b3fc9803d00166fc928f642e3c9d544f4c177054c2cad953e35b495",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14413,7 +14627,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "80a241908fc35f34232ee176c94910a1814cb9251c5628b483eba4fc3a1724d6",
+                     *       "script_sha256": "f38c64d3617be60fe8db70e2587d38bd86a28c70a5fdca41645438c2331762dd",
                      *       "state": "refused"
                      *     }
                      */
@@ -15747,8 +15961,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "02fea27f3a3b893bdd507e25a43540c9db6f609925165727399366e9ac7de0df",
-                     *             "old": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb"
+                     *             "new": "ccdbfa64f3c9f9d5672b184fc2e507ac473996f3df26b2be6483ec6478521687",
+                     *             "old": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000063",
                      *           "link": 110,
@@ -15899,7 +16113,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb",
+                     *             "key": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000073",
@@ -15957,7 +16171,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb",
+                     *             "key": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000076",
@@ -16624,7 +16838,7 @@ export interface operations {
                      *           "subject_name": "proxy"
                      *         }
                      *       ],
-                     *       "next_cursor": "64.01a2124b-7e5a-71e7-91d9-3a5e2cc46e4b"
+                     *       "next_cursor": "64.01a2128a-6956-7547-9ab3-93258e67a2be"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -16733,10 +16947,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000007","after":0,"public_key":"5IcNFW4m62QT6asGHMD/SjNJFJ7/jQE1qil4NKG6Y9A=","is_complete":false}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000007","after":0,"public_key":"wHluIEQYcVqKw1uEtq5qsxn0KVfMFxJRw1/oCgqkuxg=","is_complete":false}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":98,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000009","subject_name":"fake","detail":{},"source":"127.0.0.1"}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000043","link":113,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000005","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"113.01a2124b-9816-729d-bc00-e75e690ec4cc"}
+                     *     {"type":"end","position":"113.01a2128a-8362-741d-b4fc-f1c917f75ce9"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -16817,10 +17031,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "cc8e422db556bddda630fe2c794288ba9210805ca7a108efc4acec24f568a160",
+                     *       "hash": "a6460792608da4e434fa48ff3f32d4d62ae36b4d699034a83bb1920de0beb4b9",
                      *       "number": 113,
-                     *       "public_key": "5IcNFW4m62QT6asGHMD/SjNJFJ7/jQE1qil4NKG6Y9A=",
-                     *       "signature": "XbvB/GH0bAd9gqGQfs2U8Ur/V0A/UDE1C1psHU8vyYmVzP5BM8vg4kL3y+CBGjulgQz2FfSeOqXtWlu5gkWaAA==",
+                     *       "public_key": "wHluIEQYcVqKw1uEtq5qsxn0KVfMFxJRw1/oCgqkuxg=",
+                     *       "signature": "Se1KEyqVTJI1nXmBBm9INEGI4GxupW7a6fMzZU9EydDEdOgZVhgUAWvmY5ourXG4WuJfty2PryOHQMAl1R7oDQ==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000007"
                      *     }
                      */
@@ -17009,10 +17223,10 @@ export interface operations {
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "cc8e422db556bddda630fe2c794288ba9210805ca7a108efc4acec24f568a160",
+                     *         "hash": "a6460792608da4e434fa48ff3f32d4d62ae36b4d699034a83bb1920de0beb4b9",
                      *         "number": 113,
-                     *         "public_key": "5IcNFW4m62QT6asGHMD/SjNJFJ7/jQE1qil4NKG6Y9A=",
-                     *         "signature": "XbvB/GH0bAd9gqGQfs2U8Ur/V0A/UDE1C1psHU8vyYmVzP5BM8vg4kL3y+CBGjulgQz2FfSeOqXtWlu5gkWaAA==",
+                     *         "public_key": "wHluIEQYcVqKw1uEtq5qsxn0KVfMFxJRw1/oCgqkuxg=",
+                     *         "signature": "Se1KEyqVTJI1nXmBBm9INEGI4GxupW7a6fMzZU9EydDEdOgZVhgUAWvmY5ourXG4WuJfty2PryOHQMAl1R7oDQ==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000007"
                      *       },
                      *       "is_intact": true,
@@ -17945,8 +18159,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_AQulpqtAx64Wl6r_HD_GpqYxiK31k7kQREe9LOyr4u545ud_Q1jTN63psEPRtB4hVwuzsRnc4hdaF6dE010w-zzbLYPM3bbe_eCSUylmL6N-FQ2ZaBpXf2o_yXUdVInsIv-yl_AycjX7kAFrCgiMVhnVYM_XUbriqfW7JjKMmqPp9dAbQ-OVIwQmirv6VFl2AVw4bhlvD6Y9iqYGC6ML66vsx8hjp5uEr3lAiiwTCXsG1WqaykMfgavpuTbQLNV6vurFksPq051ICd3aPLR3JXoYO8p2sv6Y8q_7dr6yW1kvWSIqDkPLp6eTkhfESE6vEpLEJLmxVUriLuRgLaR94FA6IRMq5lOAwThA5aV1OkSezLvNBQ8fMK7Le6IiPCOxbdaVrLw2ooVX7aD6rTv3U8_ALm1PLafK1s9dPZerkeaScZDEteE7ikvQY5Re1WGXNE2lHXhkzXda5yJXoJrKF-ZO",
-                 *       "code": "140170"
+                 *       "challenge": "mst_challenge_ATA17N72yRv1K2mkaFMixVEEoGGr1g1QV2EWduS-xiG6Jr6u59qtVw-S3NosJQRyvq9m7ugpIfb1XBq8uAfi3Mi4YNK2lMc3wYFbP3vZ_qfznStUZJy1LGTYcTf33nnrfkMcf5Mkta22h9HElM9kpeU0pHO8sxugZ12JR6G2rOUev7864lLL3Eh0Kq3pSRpFZUpl3wpUN9dZZrXWX5-xEyVm2-RKGip0UHLfff_AoAO35eZOB3kDW2Q3LLjMOJHRpWd54PdyJAZQk7Vc9fVsKRSHY7Lqn0FZ9ibp6VCL6pDzx6lHV6GtTN5ahRYVMAFMYeAb2Fj1WrKeK5PplWxIWDsp4QA3VDPRlhMpQPjcJaacs-1GPgAUY1tqC3mQu3DFg4_arCnIugA48k6fmZYItZQEUTpVGgpKSZPcklmPufDYeUVpwixKGdXisHIHnpGOEQUAxzeI7THBzWsn68-bNbNKY0W1Whqghw",
+                 *       "code": "374388"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -18518,11 +18732,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_AQulpqtAx64Wg3s-PmWqaKWIjqkt5ATUOP6a0Rl3V5IZ0tPgPsCQoG-JgJt8Md9pu6ls84fH7auNojN7jS35kX6M3AOXJuB5ffv2hdIG_SexqHcNwTD3a7Txc1S8Hy7nPjPRUlqLnDKe3TTe1wTDuUn0V4XkeZaLroFZ9gWt4W6897-Ahz1XRGU6Z4EUoCe8_P29sP-pFofN9yw1RUnIUoSg6Y-j0sk8X9hiumrB7hw6BZRKGQ0PtAmMKJIDI0YOHU9aolTlqW6y6ty4gc8_xaTe8g_b5p0r7-1-JWEXSJXkg8Y24kylho_pY0S6DjuTVjzgEmVLwdMAlBaHkIRvnm1n3IaVZYh8bS3T1cujhpXVuCdH1ot7-3HpA8rldP7pDvHa1SfLx5dmjF7uUvCfD3FDwOXfwcLOT9mX",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJWVTNMSGczR1pKdzA5MzNEbTJkTzRGbEZCd0ZFd0owV2xJSjdTWC1OeEo0IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "E-m5GQna8DRQA_nl16YXUkKhX1LmevW05eBQhHVc60s",
-                 *         "signature": "MEQCIA1qUrsYGdiwke2eEAsjnUvcCjcefCooxWOP0eu0S8Q5AiA1dJI7nkwUkCI7ERKebxjMsADWUadKYxY9QHPSOwEpYA",
-                 *         "user_handle": "AaISS5nLcjGKgNzB5Ovfgw"
+                 *         "challenge": "mst_passkey_ATA17N72yRv1YuqsmUlybnnv_JEel_tI9zTtV-d1nFbc2ecOYzSypTO-0L97XvIIZTA5M1S4lZWme71vZz48hqr6q8TYkDqMVdl_uK-OsL7i-ASTO4vDvyraXOoCvajFBMTiUjSytoGjNqXCmtAfpIFxiWU2xLXO7M0DI3SPKaC64EUy7KvDQt_n-79UbEI_D2MWPMxTV06ZyaxQuCX_zjpdR2qlzQTqDteS9_jEtwOZb8VwyVfaWXQS_Qsl-P-BLXjFgs1gxZPJuDIgsrpHcYRm8Ln2K7ZW0N8TbrpRfyrUpX_mqHrE12epxMKwdxXMDsJ4jGmhL-0ksnMGseVCo0j-LJ_NIguZ4fFVr0Tzd3AIz-63zyWL3PMzARANOZiAv4uaWn_YpQHjBmQQAMu1B6HxRRFu-d6d6OkL",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJDWmFFVXR4Ni13eHg4bDlmeUJDS1ViOU1KOXRjQWJZQllhdHVpb1hYRktNIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "N_7Dwfm4UZbPW_Vr7b0pJ4FzJCUqvPcjjZpVC6bxf3E",
+                 *         "signature": "MEUCIBK35KJbTQBkTbDv9Pn49_oKW8bisRkS7rxm9w9675cBAiEA8yFSa-462kjPfAmqVXEizTi-5yqWk3qeDH1T91Q3BoQ",
+                 *         "user_handle": "AaISioVNdMm73cJxvQUfZA"
                  *       }
                  *     }
                  */
@@ -18652,10 +18866,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_AQulpqtAx64Wg3s-PmWqaKWIjqkt5ATUOP6a0Rl3V5IZ0tPgPsCQoG-JgJt8Md9pu6ls84fH7auNojN7jS35kX6M3AOXJuB5ffv2hdIG_SexqHcNwTD3a7Txc1S8Hy7nPjPRUlqLnDKe3TTe1wTDuUn0V4XkeZaLroFZ9gWt4W6897-Ahz1XRGU6Z4EUoCe8_P29sP-pFofN9yw1RUnIUoSg6Y-j0sk8X9hiumrB7hw6BZRKGQ0PtAmMKJIDI0YOHU9aolTlqW6y6ty4gc8_xaTe8g_b5p0r7-1-JWEXSJXkg8Y24kylho_pY0S6DjuTVjzgEmVLwdMAlBaHkIRvnm1n3IaVZYh8bS3T1cujhpXVuCdH1ot7-3HpA8rldP7pDvHa1SfLx5dmjF7uUvCfD3FDwOXfwcLOT9mX",
+                     *       "challenge": "mst_passkey_ATA17N72yRv1YuqsmUlybnnv_JEel_tI9zTtV-d1nFbc2ecOYzSypTO-0L97XvIIZTA5M1S4lZWme71vZz48hqr6q8TYkDqMVdl_uK-OsL7i-ASTO4vDvyraXOoCvajFBMTiUjSytoGjNqXCmtAfpIFxiWU2xLXO7M0DI3SPKaC64EUy7KvDQt_n-79UbEI_D2MWPMxTV06ZyaxQuCX_zjpdR2qlzQTqDteS9_jEtwOZb8VwyVfaWXQS_Qsl-P-BLXjFgs1gxZPJuDIgsrpHcYRm8Ln2K7ZW0N8TbrpRfyrUpX_mqHrE12epxMKwdxXMDsJ4jGmhL-0ksnMGseVCo0j-LJ_NIguZ4fFVr0Tzd3AIz-63zyWL3PMzARANOZiAv4uaWn_YpQHjBmQQAMu1B6HxRRFu-d6d6OkL",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "VU3LHg3GZJw0933Dm2dO4FlFBwFEwJ0WlIJ7SX-NxJ4"
+                     *       "nonce": "CZaEUtx6-wxx8l9fyBCKUb9MJ9tcAbYBYatuioXXFKM"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -19264,7 +19478,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "262795",
+                 *       "code": "371949",
                  *       "registration_id": "01900000-0000-7000-8000-000000000127"
                  *     }
                  */
@@ -20798,7 +21012,7 @@ export interface operations {
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 2,
+                     *             "duration_ms": 3,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -20928,7 +21142,7 @@ export interface operations {
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 2,
+                     *         "duration_ms": 3,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -21592,7 +21806,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 2,
+                     *           "duration_ms": 3,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
@@ -21725,14 +21939,14 @@ export interface operations {
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000048\",\"agent_id\":\"01900000-0000-7000-8000-000000000005\",\"public_key\":\"EPZKR9aafNG8/jA6+NA1AZL2QG6y05Sq6kD3KrfUtcc=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795603266780,\"ended_at_ms\":1795603266784},\"result\":{\"exit_code\":3,\"duration_ms\":2,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "rZ9QtlMzDFtli/rrzp6ix3eT/WZlt7ZPP7lPzC6dGvMxtMfH1UBH6Kzj+cW0X4KoZ1bBwWvMnQmAbi/H+RyhCA=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000048\",\"agent_id\":\"01900000-0000-7000-8000-000000000005\",\"public_key\":\"jzsBhKj6XhvcwG3gYls76OBHlaHMnKWv6OV+ECJkyYQ=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795607389945,\"ended_at_ms\":1795607389950},\"result\":{\"exit_code\":3,\"duration_ms\":3,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "ia9QpM5hsaqoi0slfFPpFpQQjwfcMqvPP8KX1FQxynePNUuFjjGTVKgJDcD62nkbP+ouZD954DwZOoYK9N6rBA=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 2,
+                     *       "duration_ms": 3,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
@@ -22174,7 +22388,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["OutputStreamEvent"] | components["schemas"]["ResultStreamEvent"];
+                    "text/event-stream": components["schemas"]["OutputStreamEvent"] | components["schemas"]["RemovedStreamEvent"] | components["schemas"]["ResultStreamEvent"];
                 };
             };
             /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
@@ -24251,7 +24465,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_000000000000000000000000/TuPBYPXuxqFyR1jPj4="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -24834,7 +25048,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_000000000+VIQE4tpX/MNkX47zgMsUii5NP4uOCDN4Q="
+                     *       "secret": "whsec_0000000000000000+g3o0VuWUJ1Qo5Oeb+YGnWd/FME="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -25721,7 +25935,7 @@ export interface operations {
                      *             "error": "the receiver answered 400",
                      *             "response": null,
                      *             "status": 400,
-                     *             "took_ms": 4
+                     *             "took_ms": 3
                      *           },
                      *           "repeat_count": 0,
                      *           "state": "failed"
@@ -25838,7 +26052,7 @@ export interface operations {
                      *         "error": "the receiver answered 400",
                      *         "response": null,
                      *         "status": 400,
-                     *         "took_ms": 4
+                     *         "took_ms": 3
                      *       },
                      *       "repeat_count": 0,
                      *       "state": "pending"
@@ -25969,7 +26183,7 @@ export interface operations {
                      *       "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *       "response": null,
                      *       "status": null,
-                     *       "took_ms": 0
+                     *       "took_ms": 1
                      *     }
                      */
                     "application/json": components["schemas"]["WebhookAttempt"];
@@ -29146,7 +29360,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "165201"
+                 *       "code": "164582"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -29483,10 +29697,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACAT6bkZCdrwNFAD-eXXphdSQqFfUuZ69bTl4FCEdVzrS6UBAgMmIAEhWCCAghGDBx7siBvVIVl8xNmegAwdqgtFRGteX3SdFjXazCJYIIuMliJLk3xAkLINQXKLDmefXNZmQZIaYI1j5jcPh-q6",
-                 *       "challenge": "mst_passkey_AQulpqtAx64WWiQGoC58BkWsIisbmJYwJirJWliU8tUL6GmwhWdyXdBl2_p-5Nk1dcJ82VERX_XXsPTWcRmbMlZ22WpopKCw7BhQxKp4pNJZX-GK-VePNZ_zy6OfqeI0mV_9MlWX61CYrGgAqQsLl5AMLIdEpIvlmLqI78eu1_gk9ewYL8tfKq7SyjZA8urlt9Cq6oHDeCjPG10dvkkSz4CZs6hyZEu3K1jrLBGoVDzryniRWn-NPoXp1Ap3S9NgSgiR4Hyzgbfmj-F1jQvQu031iAlGTe_MnoX06cBYoqm0kKvrMdqFvR3mm-aiqAGAHo_4ylQqYNbal4jVjhwuVSHwNmpTQdgVlGsy4tqfHG6y_VUT9cITMRj0_TR14RLQ19WkqeHbpeW0H_fHU6vxwCQ3bPV1biWaJVvoJixmc8iVI1uUBCQr2EzUaDSLXq-xC4CCrIgmeYhL5mTsWGHTqsmQqtNFHhIoB7uZ3jjwRR17YrTZRcrxvg_e2fAdNzUkfne2c6YnzDfA_gqTaWvIvHyrO_Y0IzrUtPHRLRtBDfNiU4Jhv_JTUyEE6VvA3lsviXHWo7A2QFfbi1QcPyFF25Au0xq9J4gR7bT5d8zmLNSx6iY8NhpDbApAT9UD4rrekKhf2aTjmiKQCfVV_n8uMYAqcAa_X0cRUhAUAuLMhBqMXhacuhrGGR5pkCX5m9_UC8lsqKwrI7PJ9zrbJL2hodUNDTj-XO28GBC5bt02X2GRWRNt1fobHr8GbNlwRzE9lcg_tvBkuJkWKA",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJsNzR5TmdveC1pUTJZcjhndGtHdDdOT2ExMTVrcVRQblMtWGdnUktaXzYwIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "E-m5GQna8DRQA_nl16YXUkKhX1LmevW05eBQhHVc60s",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACA3_sPB-bhRls9b9WvtvSkngXMkJSq89yONmlULpvF_caUBAgMmIAEhWCDdk2NuJnZ3Fo4lUuS3sq58MZwg4akEIXWQVSIBND4l0iJYICmvr3cAxvJD8uQBiP7oTHXZO3pSBr4nDc05DuSgCWv4",
+                 *       "challenge": "mst_passkey_ATA17N72yRv1rG_FDg91K5yNw1dv95zcMfGPtxtz2lyIpR6NCPTn-d3v9gDGD_nXtM40gdlyrDgVbHSjoVene1t3F3A5CJ2CrIXaJEAVc3JDr4LDAF0n1fdWfLpK0RzCJhed-XPCcPMMY3DirawoD6KxJwtgBzMOh0MKYSIsixoDHhH22maT12KtRm5p0d6CLt7mUl7oD5_bV93QTqlPUIaQeGr2WTehFWZOCe_2VM4S96aS67U6ehPsEZeRKAQtWN2PEDL1R_Oypl5wYsdG7pCdgC2dGVVVWsvecS-mL5uIiaVP6kicD5KJlGNJPURcM3HUJXaMUw1vghrT4wT367fxeXHsSmagHy0jf-Yd5oH-FKpouQOCOXtU9jIZrFqfObmAolma1xR3eOepNpTOY4eWjY-lyjjzGSGiA9HvIib_gIRiiZ6sYQuAiSF_6k-lJ9sejJ8IpI_qheLMokpAYnjIdBQKFa3B9K2U3b9T7iMPbm6IPfmtww9FrDokX2vp3mXubvgfY6jTHV-51nWd1GBuUpkuEmRIXB1MMu5oYwynm6KwBxdJ-uns_EBw7EgVUhs-y5202q41GJFDN00HgwJ6sBsQagyt6605hel4ieLz7F0HnIzofZKnZ4Es5pZsnmuRuLRSrpPZn7mMS62rtD8OHUl2HIkQm3K3HnCNozIzw-NFK7gInOlviRl_CaydN-J7CLyJrcS3NQUR6FQFPb6sU2ACCx8038ylfUCDBySwJrZzZ3BDh27G0MNK0lZSC55sll-GufYm-g",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJGU1RzTDhJY2EtZjNESGdIdVZ4MDhUejZBQTY2MUlpcjhOMFVsOE9WS1JFIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "N_7Dwfm4UZbPW_Vr7b0pJ4FzJCUqvPcjjZpVC6bxf3E",
                  *       "name": "laptop"
                  *     }
                  */
@@ -29509,16 +29723,16 @@ export interface operations {
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "lpet-r5r6-7qip-wehx",
-                     *         "dy3c-pz37-ji74-vsbp",
-                     *         "w5rz-uxue-u7h6-7jw5",
-                     *         "zbgk-rl7p-lz45-xhmj",
-                     *         "ykvi-ew4p-g4uo-mhsm",
-                     *         "axvm-ject-5bum-2jab",
-                     *         "mbiz-osil-ajdg-iuhg",
-                     *         "6vlp-abti-cqxr-mkg4",
-                     *         "wt3s-ft3r-cug3-w5tv",
-                     *         "6qkj-ufp5-fx2q-3any"
+                     *         "pdxz-6xzv-m2fz-ftmm",
+                     *         "an2d-5prp-ltgo-iluf",
+                     *         "3rk7-z5kx-hfm5-ctso",
+                     *         "nj5w-kief-zzkw-w5bn",
+                     *         "5yg7-nfau-cakk-hgy5",
+                     *         "ak47-4oor-mtn6-guuz",
+                     *         "coyo-cjoo-tpko-74a2",
+                     *         "qgnk-ifqs-jqiu-zd4m",
+                     *         "6a42-mzxq-rcjd-3pyz",
+                     *         "2nxb-3tg6-z7er-6fqs"
                      *       ]
                      *     }
                      */
@@ -29640,12 +29854,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_AQulpqtAx64WWiQGoC58BkWsIisbmJYwJirJWliU8tUL6GmwhWdyXdBl2_p-5Nk1dcJ82VERX_XXsPTWcRmbMlZ22WpopKCw7BhQxKp4pNJZX-GK-VePNZ_zy6OfqeI0mV_9MlWX61CYrGgAqQsLl5AMLIdEpIvlmLqI78eu1_gk9ewYL8tfKq7SyjZA8urlt9Cq6oHDeCjPG10dvkkSz4CZs6hyZEu3K1jrLBGoVDzryniRWn-NPoXp1Ap3S9NgSgiR4Hyzgbfmj-F1jQvQu031iAlGTe_MnoX06cBYoqm0kKvrMdqFvR3mm-aiqAGAHo_4ylQqYNbal4jVjhwuVSHwNmpTQdgVlGsy4tqfHG6y_VUT9cITMRj0_TR14RLQ19WkqeHbpeW0H_fHU6vxwCQ3bPV1biWaJVvoJixmc8iVI1uUBCQr2EzUaDSLXq-xC4CCrIgmeYhL5mTsWGHTqsmQqtNFHhIoB7uZ3jjwRR17YrTZRcrxvg_e2fAdNzUkfne2c6YnzDfA_gqTaWvIvHyrO_Y0IzrUtPHRLRtBDfNiU4Jhv_JTUyEE6VvA3lsviXHWo7A2QFfbi1QcPyFF25Au0xq9J4gR7bT5d8zmLNSx6iY8NhpDbApAT9UD4rrekKhf2aTjmiKQCfVV_n8uMYAqcAa_X0cRUhAUAuLMhBqMXhacuhrGGR5pkCX5m9_UC8lsqKwrI7PJ9zrbJL2hodUNDTj-XO28GBC5bt02X2GRWRNt1fobHr8GbNlwRzE9lcg_tvBkuJkWKA",
+                     *       "challenge": "mst_passkey_ATA17N72yRv1rG_FDg91K5yNw1dv95zcMfGPtxtz2lyIpR6NCPTn-d3v9gDGD_nXtM40gdlyrDgVbHSjoVene1t3F3A5CJ2CrIXaJEAVc3JDr4LDAF0n1fdWfLpK0RzCJhed-XPCcPMMY3DirawoD6KxJwtgBzMOh0MKYSIsixoDHhH22maT12KtRm5p0d6CLt7mUl7oD5_bV93QTqlPUIaQeGr2WTehFWZOCe_2VM4S96aS67U6ehPsEZeRKAQtWN2PEDL1R_Oypl5wYsdG7pCdgC2dGVVVWsvecS-mL5uIiaVP6kicD5KJlGNJPURcM3HUJXaMUw1vghrT4wT367fxeXHsSmagHy0jf-Yd5oH-FKpouQOCOXtU9jIZrFqfObmAolma1xR3eOepNpTOY4eWjY-lyjjzGSGiA9HvIib_gIRiiZ6sYQuAiSF_6k-lJ9sejJ8IpI_qheLMokpAYnjIdBQKFa3B9K2U3b9T7iMPbm6IPfmtww9FrDokX2vp3mXubvgfY6jTHV-51nWd1GBuUpkuEmRIXB1MMu5oYwynm6KwBxdJ-uns_EBw7EgVUhs-y5202q41GJFDN00HgwJ6sBsQagyt6605hel4ieLz7F0HnIzofZKnZ4Es5pZsnmuRuLRSrpPZn7mMS62rtD8OHUl2HIkQm3K3HnCNozIzw-NFK7gInOlviRl_CaydN-J7CLyJrcS3NQUR6FQFPb6sU2ACCx8038ylfUCDBySwJrZzZ3BDh27G0MNK0lZSC55sll-GufYm-g",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "l74yNgox-iQ2Yr8gtkGt7NOa115kqTPnS-XggRKZ_60",
-                     *       "user_handle": "AaISS5nLcjGKgNzB5Ovfgw",
+                     *       "nonce": "FSTsL8Ica-f3DHgHuVx08Tz6AA661Iir8N0Ul8OVKRE",
+                     *       "user_handle": "AaISioVNdMm73cJxvQUfZA",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -29756,7 +29970,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "lpet-r5r6-7qip-wehx"
+                 *       "code": "pdxz-6xzv-m2fz-ftmm"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -30201,8 +30415,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=WORJ7HUQE7A7EOKH4KW5ZPKT4J4H6AOJ&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "WORJ7HUQE7A7EOKH4KW5ZPKT4J4H6AOJ"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=BR3R5B22ZHXBQA25IXTLLAMLGXO26DNC&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "BR3R5B22ZHXBQA25IXTLLAMLGXO26DNC"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -30308,7 +30522,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "bczi-vbat-lst7-caf6"
+                 *       "code": "oqx2-5bhy-5b2d-jlil"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -30422,7 +30636,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "078800"
+                 *       "code": "145352"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -30438,16 +30652,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "lmxs-phmg-ksgt-agos",
-                     *         "4vcs-gxlf-myye-7qsi",
-                     *         "gohd-lafh-gszg-hpd3",
-                     *         "kyud-blp7-kobd-fxkg",
-                     *         "uptd-ovh7-3gsh-qm3b",
-                     *         "hpcq-x65d-scmn-l4mg",
-                     *         "pyva-ihru-vyhb-kwyq",
-                     *         "rv4d-zmoj-m5o2-amqb",
-                     *         "5v6k-gz4y-mhqc-i322",
-                     *         "ykxd-afb7-6p4i-qcd3"
+                     *         "wo7a-rkbq-rirt-vdec",
+                     *         "soee-kuox-jo77-f5sp",
+                     *         "gynv-hf7l-r273-4xxx",
+                     *         "slnh-ebab-giem-idgg",
+                     *         "i3t4-h756-adio-ula4",
+                     *         "6qvr-czrq-keop-rytq",
+                     *         "2p5m-eejn-abyz-zlkw",
+                     *         "llnh-e3px-wqkm-5bt3",
+                     *         "fsj6-n2hl-eyzx-iemt",
+                     *         "6rzd-viib-l76r-kk7x"
                      *       ]
                      *     }
                      */
@@ -30554,7 +30768,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "078800"
+                 *       "code": "145352"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -30570,16 +30784,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "bczi-vbat-lst7-caf6",
-                     *         "mlzp-dcme-exmv-uoeo",
-                     *         "owgc-ncds-uz6k-zido",
-                     *         "xxs4-yjdt-o2lv-6pup",
-                     *         "b3gw-o4ho-5or7-7ehn",
-                     *         "czaq-t7kj-gumj-uiub",
-                     *         "pae6-qqdg-2xdi-a3ay",
-                     *         "v67b-urjq-rv4n-baix",
-                     *         "6iqh-4pwp-exa6-gzfq",
-                     *         "qptl-fnvg-hws6-kewj"
+                     *         "oqx2-5bhy-5b2d-jlil",
+                     *         "ltfl-32n6-gnv6-be4l",
+                     *         "wwt5-zhue-q5q3-qzgs",
+                     *         "5774-fip7-kmbg-wlde",
+                     *         "tlny-fdwc-umpc-g4az",
+                     *         "zl5t-u36g-pbwv-opjm",
+                     *         "mqq6-dydn-wup3-jhgu",
+                     *         "sg3n-26sx-4vx2-6wqj",
+                     *         "mdlj-6xrw-mkft-byuk",
+                     *         "uctd-v2wv-i5sk-oyki"
                      *       ]
                      *     }
                      */
@@ -31678,7 +31892,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000041",
-                     *           "key_fingerprint": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb",
+                     *           "key_fingerprint": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -31768,8 +31982,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T10:41:13Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28500408,\n        \"sha256\": \"06aedbca4100b5191d9a306eb1b5746df1adc153eb60cc0d6c2aa1b6f327feca\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4815696,\n        \"sha256\": \"77afc6fe84d2fef2b251edda6424727825348a10870b3b5ca137f5dabdf43a22\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"0PZXcOR6u5QFXHrHgM5G4Rr7XFEd9osTTif64LAj2GU=\",\n  \"signature\": \"uGucXVelP23VLu1WFD4aLLp5ETQYYoLIpXL40UJ7OWw7aMm9zUsN18matFwPXRE0oFiEi7nMJnww033+E4ShDQ==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T11:49:56Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28500408,\n        \"sha256\": \"06aedbca4100b5191d9a306eb1b5746df1adc153eb60cc0d6c2aa1b6f327feca\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4815696,\n        \"sha256\": \"77afc6fe84d2fef2b251edda6424727825348a10870b3b5ca137f5dabdf43a22\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"ITf7jNHHbycdhdP3eYk01PbZJtcacrXXd44uCezJjh4=\",\n  \"signature\": \"G/K4uT2GoXhoFJWPIQNzfxpvQMd19HnTtolWTnfKZarXoCVWp4ku+UiOhrD02qUJK+RgKcMV+SClCfX+8FWVCg==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -31788,7 +32002,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb",
+                     *       "key_fingerprint": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -31901,9 +32115,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "lKCdBizzTHZ4ZqUgzMmj77iibWDNa0uxk0Pq5khGYzM=",
-                 *       "old": "0PZXcOR6u5QFXHrHgM5G4Rr7XFEd9osTTif64LAj2GU=",
-                 *       "signature": "COWdvw5Q17329Yc+m61VEk1mEexH4cFTGr4WsrVSBgzA17EefMjdxz6m1DAvzhbf78kmM5MOpGpeJrmiV8J3AA=="
+                 *       "new": "5Sezcd8n8+P6rexNiLoesi2AOYeZlYpuPs5oIlSS/Pk=",
+                 *       "old": "ITf7jNHHbycdhdP3eYk01PbZJtcacrXXd44uCezJjh4=",
+                 *       "signature": "+S/LgGOimn1VRkULjmAPDvHPh5qGKEfqiz6139IFQIb/1hkSRteSE9d55/D0FNuAjsekOKrR29otkY+NHznEAg=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -31918,8 +32132,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "02fea27f3a3b893bdd507e25a43540c9db6f609925165727399366e9ac7de0df",
-                     *       "old_fingerprint": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb"
+                     *       "new_fingerprint": "ccdbfa64f3c9f9d5672b184fc2e507ac473996f3df26b2be6483ec6478521687",
+                     *       "old_fingerprint": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -32038,7 +32252,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb",
+                     *       "key_fingerprint": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32145,7 +32359,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb",
+                     *       "key_fingerprint": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32281,7 +32495,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "727632d9ebe6b820847c1e5203ee7186cca420061e759c74c723966a4e3da5cb",
+                     *       "key_fingerprint": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -36674,6 +36888,139 @@ export interface operations {
             };
         };
     };
+    get_storage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What the tenant stores. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "causes": [
+                     *         {
+                     *           "cause": "audit",
+                     *           "estimated_row_bytes": 452,
+                     *           "file_bytes": 0,
+                     *           "row_count": 1
+                     *         }
+                     *       ],
+                     *       "forecast": {
+                     *         "bytes_per_day": null,
+                     *         "days": null,
+                     *         "full_first": null,
+                     *         "largest_writer": null,
+                     *         "outcome": "too_little_history",
+                     *         "sentence": "no forecast yet: 1 of 3 days of samples"
+                     *       },
+                     *       "measured_at": "2026-01-31T12:00:00.000Z",
+                     *       "other_script_count": 0,
+                     *       "other_scripts": {
+                     *         "execution_count": 0,
+                     *         "history_bytes": 0,
+                     *         "output_bytes": 0,
+                     *         "recent_bytes": 0,
+                     *         "script": null,
+                     *         "written_bytes": 0
+                     *       },
+                     *       "quota": {
+                     *         "counted_bytes": 0,
+                     *         "limit_bytes": null,
+                     *         "state": "free"
+                     *       },
+                     *       "scripts": [],
+                     *       "server": {
+                     *         "causes": [
+                     *           {
+                     *             "cause": "audit",
+                     *             "estimated_row_bytes": 452,
+                     *             "file_bytes": 0,
+                     *             "row_count": 1
+                     *           }
+                     *         ],
+                     *         "database_bytes": 1208320,
+                     *         "disk_bytes": 270553174016,
+                     *         "disk_free_bytes": 42553847808,
+                     *         "forecast": {
+                     *           "bytes_per_day": null,
+                     *           "days": null,
+                     *           "full_first": null,
+                     *           "largest_writer": null,
+                     *           "outcome": "too_little_history",
+                     *           "sentence": "no forecast yet: 1 of 3 days of samples"
+                     *         },
+                     *         "measured_at": "2026-01-31T12:00:00.000Z",
+                     *         "reusable_database_bytes": 0,
+                     *         "tenants": [
+                     *           {
+                     *             "counted_bytes": 0,
+                     *             "id": "01900000-0000-7000-8000-000000000007",
+                     *             "limit_bytes": null,
+                     *             "name": "default",
+                     *             "total_bytes": 452
+                     *           }
+                     *         ],
+                     *         "total_bytes": 452
+                     *       },
+                     *       "total_bytes": 452,
+                     *       "written_bytes": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["StorageView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     preview_target: {
         parameters: {
             query?: never;
@@ -36818,7 +37165,8 @@ export interface operations {
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
-                     *         "max_schedules": null
+                     *         "max_schedules": null,
+                     *         "storage_bytes": null
                      *       },
                      *       "limits_reached": [],
                      *       "name": "default",
@@ -36911,7 +37259,8 @@ export interface operations {
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
-                     *         "max_schedules": null
+                     *         "max_schedules": null,
+                     *         "storage_bytes": null
                      *       },
                      *       "limits_reached": [],
                      *       "name": "Example Ltd",
@@ -37049,7 +37398,8 @@ export interface operations {
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
-                     *         "max_schedules": null
+                     *         "max_schedules": null,
+                     *         "storage_bytes": null
                      *       },
                      *       "limits_reached": [],
                      *       "name": "Example Ltd",
@@ -37172,7 +37522,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {"server_version":"0.1.0","started_at":"2026-01-31T12:00:00.000Z","tenant_id":"01900000-0000-7000-8000-000000000007","type":"export","version":1}
-                     *     {"created_at":"2026-01-31T12:00:00.000Z","delete_at":null,"id":"01900000-0000-7000-8000-000000000007","is_deleted_by_operator":false,"name":"Example Ltd","passes_schedules_on":false,"plan":"pro","requires_second_factor":false,"type":"tenants"}
+                     *     {"created_at":"2026-01-31T12:00:00.000Z","delete_at":null,"id":"01900000-0000-7000-8000-000000000007","is_deleted_by_operator":false,"name":"Example Ltd","passes_schedules_on":false,"plan":"pro","requires_second_factor":false,"storage_quota_bytes":null,"type":"tenants"}
                      *     {"created_at":"2026-01-31T12:00:00.000Z","created_by":null,"expires_at":null,"id":"01900000-0000-7000-8000-000000000001","last_used_at":"2026-01-31T12:00:00.000Z","limits":null,"name":"bootstrap","prefix":"mst_live_000000","previous_prefix":null,"previous_used_at":null,"previous_valid_until":null,"revoked_at":null,"role":"owner","rotated_by":null,"scopes":["agents:read","agents:write","agents:manage","agent_keys:read","agent_keys:write","commands:read","commands:run","commands:shell","commands:manage","approvals:decide","approvals:manage","api_keys:read","api_keys:write","audit:read","schedules:read","schedules:write","scripts:read","scripts:write","files:read","files:write","members:read","members:write","webhooks:write","integrations:read","integrations:write","tenant:manage","metrics:read","releases:manage","tenants:manage"],"tenant_id":"01900000-0000-7000-8000-000000000007","type":"api_keys"}
                      */
                     "application/x-ndjson": string;
@@ -37245,7 +37595,8 @@ export interface operations {
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
-                     *         "max_schedules": null
+                     *         "max_schedules": null,
+                     *         "storage_bytes": null
                      *       },
                      *       "limits_reached": [],
                      *       "name": "Example Ltd",
@@ -37381,7 +37732,8 @@ export interface operations {
                      *           "limits": {
                      *             "history_days": 90,
                      *             "max_agents": null,
-                     *             "max_schedules": null
+                     *             "max_schedules": null,
+                     *             "storage_bytes": null
                      *           },
                      *           "name": "Example Ltd",
                      *           "passes_schedules_on": false,
@@ -37395,7 +37747,8 @@ export interface operations {
                      *           "limits": {
                      *             "history_days": 7,
                      *             "max_agents": 3,
-                     *             "max_schedules": 5
+                     *             "max_schedules": 5,
+                     *             "storage_bytes": 5368709120
                      *           },
                      *           "name": "Another Ltd",
                      *           "passes_schedules_on": false,
@@ -37505,7 +37858,8 @@ export interface operations {
                      *       "limits": {
                      *         "history_days": 7,
                      *         "max_agents": 3,
-                     *         "max_schedules": 5
+                     *         "max_schedules": 5,
+                     *         "storage_bytes": 5368709120
                      *       },
                      *       "name": "Another Ltd",
                      *       "passes_schedules_on": false,
@@ -37622,7 +37976,8 @@ export interface operations {
                      *       "limits": {
                      *         "history_days": 7,
                      *         "max_agents": 3,
-                     *         "max_schedules": 5
+                     *         "max_schedules": 5,
+                     *         "storage_bytes": 5368709120
                      *       },
                      *       "limits_reached": [],
                      *       "name": "Another Ltd",
@@ -37727,7 +38082,8 @@ export interface operations {
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
-                     *         "max_schedules": null
+                     *         "max_schedules": null,
+                     *         "storage_bytes": null
                      *       },
                      *       "limits_reached": [],
                      *       "name": "Another Ltd",
@@ -37877,7 +38233,8 @@ export interface operations {
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
-                     *         "max_schedules": null
+                     *         "max_schedules": null,
+                     *         "storage_bytes": null
                      *       },
                      *       "limits_reached": [],
                      *       "name": "Another Ltd",
@@ -38009,7 +38366,8 @@ export interface operations {
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
-                     *         "max_schedules": null
+                     *         "max_schedules": null,
+                     *         "storage_bytes": null
                      *       },
                      *       "limits_reached": [],
                      *       "name": "Another Ltd",
@@ -38491,7 +38849,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
+                     *       "secret": "whsec_000000000000000000000/rXOFZiCPEiKGE7PwvGY3Q="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];

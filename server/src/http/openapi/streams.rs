@@ -22,7 +22,8 @@ pub fn complete(document: &mut Value) {
             "AlertRuleEventData",
         ],
     );
-    let live = name_parts(schemas, "LiveEventView", &["OutputEvent", "ResultEvent"]);
+    let live =
+        name_parts(schemas, "LiveEventView", &["OutputEvent", "RemovedEvent", "ResultEvent"]);
     schemas.insert(
         "EmptyData".into(),
         json!({"type": "object", "additionalProperties": false,
@@ -35,7 +36,7 @@ pub fn complete(document: &mut Value) {
     let names = kinds.into_iter().chain(["ready", "reset"]);
     let data = changes.into_iter().chain([empty.clone(), empty]);
     let changes = add_events(schemas, names.zip(data));
-    let live = add_events(schemas, ["output", "result"].into_iter().zip(live));
+    let live = add_events(schemas, ["output", "removed", "result"].into_iter().zip(live));
     if let Some(agent) = schemas.get_mut("AgentEventData") {
         agent["properties"]["status"] = json!({"$ref": "#/components/schemas/AgentStatus"});
     }

@@ -118,8 +118,23 @@ impl WorkGuard {
         agents: &[AgentId],
         confirmation: Option<Confirmation>,
     ) -> Result<Clearance> {
-        self.check_limits(caller, kind, agents).await?;
+        let clearance = self.check_planned(caller, kind, agents, confirmation).await?;
         self.check_storage(caller.principal.tenant_id, kind).await?;
+        Ok(clearance)
+    }
+
+    /// The same for work that starts later: the storage quota counts when it does.
+    ///
+    /// # Errors
+    /// As [`Self::check`], without `storage_quota_reached`.
+    pub async fn check_planned(
+        &self,
+        caller: &Caller,
+        kind: WorkKind<'_>,
+        agents: &[AgentId],
+        confirmation: Option<Confirmation>,
+    ) -> Result<Clearance> {
+        self.check_limits(caller, kind, agents).await?;
         let demands = self.demands(caller, kind, agents).await?;
         require_reach(&demands, agents.len(), confirmation)?;
         Ok(demands.approval.map_or(Clearance::Free, Clearance::NeedsApproval))

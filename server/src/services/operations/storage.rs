@@ -16,7 +16,7 @@ use crate::domain::operations::storage::usage::{CauseUsage, StorageCause, Storag
 use crate::domain::time::{Clock, Timestamp};
 use crate::services::access::caller::Caller;
 use crate::services::error::Result;
-use crate::store::queries::{StorageStanding, TenantStorage};
+use crate::store::queries::{MeasuredStorage, TenantStorage};
 use crate::store::{Store, StoreError};
 
 /// How long a server has the next measurement. A measurement that takes longer is stored too, and another server
@@ -79,8 +79,8 @@ impl Storage {
     pub async fn report(&self, caller: &Caller) -> Result<StorageReport> {
         caller.require(Scope::CommandsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        let standing = tenant.storage().await?;
-        let (measured_at, usage, days) = parts(standing);
+        let measured = tenant.storage().await?;
+        let (measured_at, usage, days) = parts(measured);
         let quota = tenant.storage_quota().await?;
         let counted_bytes = usage.counted_bytes();
         let capacity =
@@ -123,8 +123,8 @@ impl Storage {
     /// [`StoreError`]; the next call, or another server, measures once the claim has ended.
     pub async fn measure_due(&self) -> std::result::Result<(), StoreError> {
         let now = self.clock.now();
-        let until = now.plus_ms(CLAIM_MS.max(self.measure_every_ms));
-        if self.store.system().claim_storage_measurement(now, until).await? {
+        let (due, until) = (now.minus_ms(self.measure_every_ms), now.plus_ms(CLAIM_MS));
+        if self.store.system().claim_storage_measurement(now, due, until).await? {
             self.measure(true).await?;
         }
         Ok(())
@@ -138,8 +138,7 @@ impl Storage {
         let (system, started_at) = (self.store.system(), self.clock.now());
         let mut measured = system.measure_storage(started_at, is_paced).await?;
         self.add_releases(&mut measured).await;
-        let now = self.clock.now();
-        system.store_storage(measured, now, now.plus_ms(self.measure_every_ms)).await
+        system.store_storage(measured, self.clock.now()).await
     }
 
     /// Pause between two measurements.
@@ -168,9 +167,9 @@ impl Storage {
 
 type Parts = (Option<Timestamp>, StorageUsage, Vec<DaySample>);
 
-fn parts(standing: Option<StorageStanding>) -> Parts {
-    let at = standing.as_ref().map(|standing| standing.measured_at);
-    let standing = standing.map(|standing| (standing.usage, standing.days));
-    let (usage, days) = standing.unwrap_or_default();
+fn parts(measured: Option<MeasuredStorage>) -> Parts {
+    let at = measured.as_ref().map(|measured| measured.measured_at);
+    let measured = measured.map(|measured| (measured.usage, measured.days));
+    let (usage, days) = measured.unwrap_or_default();
     (at, usage, days)
 }

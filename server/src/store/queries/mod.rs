@@ -199,7 +199,7 @@ pub use self::library::versions::{LIBRARY_FULL, MAX_LIBRARY_BYTES, NewVersion};
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
 pub use self::operations::member_changes::MemberChange;
 pub use self::operations::sealed_values::{ResealedValue, SealedTable, SealedValue};
-pub use self::operations::storage_usage::{StorageStanding, TenantStorage};
+pub use self::operations::storage_usage::{MeasuredStorage, TenantStorage};
 pub use self::operations::sweeps::{OfflineAgent, Retention, TenantRetention};
 pub use self::operations::tenant_export::{
     ExportPage, NOT_EXPORTED_TABLES, TABLES as EXPORTED_TABLES,

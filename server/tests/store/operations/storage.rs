@@ -28,14 +28,19 @@ fn usage(file_bytes: u64) -> StorageUsage {
 async fn measurement_is_claimed_by_one_server_and_again_once_its_claim_ended(fixture: Fixture) {
     let system = fixture.store.system();
     let claim = async |now: Timestamp| {
-        system.claim_storage_measurement(now, now.plus_ms(1_000)).await.expect("claim")
+        let due = now.minus_ms(5_000);
+        system.claim_storage_measurement(now, due, now.plus_ms(1_000)).await.expect("claim")
     };
     assert!(claim(NOW).await, "the first measurement is due");
     assert!(!claim(NOW).await, "another server has it");
     assert!(!claim(NOW.plus_ms(999)).await);
     assert!(claim(NOW.plus_ms(1_000)).await, "the server that had it stopped");
-    system.store_storage(BTreeMap::new(), NOW, NOW.plus_ms(5_000)).await.expect("store");
-    assert!(!claim(NOW.plus_ms(4_999)).await);
+    let measured = BTreeMap::from([(SERVER, usage(1))]);
+    system.store_storage(measured, NOW).await.expect("store");
+    assert!(!claim(NOW.plus_ms(4_999)).await, "it was measured");
+    assert!(claim(NOW.plus_ms(5_000)).await, "it is due again");
+    let measured = BTreeMap::from([(SERVER, usage(1))]);
+    system.store_storage(measured, NOW).await.expect("store");
     // A clock that was ahead by years stops no measurement.
     assert!(claim(NOW.minus_ms(400 * DAY_MS)).await);
 }
@@ -45,16 +50,16 @@ async fn days_are_sampled_once_and_kept_for_30_days(fixture: Fixture) {
     for hours in [0, 1, 24, 48, 72] {
         let now = NOW.plus_ms(hours * 3_600_000);
         let measured = BTreeMap::from([(SERVER, usage(hours))]);
-        system.store_storage(measured, now, now.plus_ms(1)).await.expect("store");
+        system.store_storage(measured, now).await.expect("store");
     }
-    let standing = system.server_storage().await.expect("read").expect("measured");
-    let sizes: Vec<u64> = standing.days.iter().map(|day| day.total_bytes).collect();
+    let found = system.server_storage().await.expect("read").expect("measured");
+    let sizes: Vec<u64> = found.days.iter().map(|day| day.total_bytes).collect();
     assert_eq!(sizes.last(), Some(&72));
-    assert_eq!(standing.usage, usage(72));
-    assert_eq!(standing.days.len(), 4, "the last sample of a day stays: {sizes:?}");
+    assert_eq!(found.usage, usage(72));
+    assert_eq!(found.days.len(), 4, "the last sample of a day stays: {sizes:?}");
     let later = NOW.plus_ms(32 * DAY_MS);
     let measured = BTreeMap::from([(SERVER, usage(100))]);
-    system.store_storage(measured, later, later.plus_ms(1)).await.expect("store");
+    system.store_storage(measured, later).await.expect("store");
     let days = system.server_storage().await.expect("read").expect("measured").days;
     assert_eq!(days.len(), 3, "of the last 30 days: {days:?}");
 }
@@ -63,7 +68,7 @@ async fn measured_tenant_that_was_erased_meanwhile_leaves_no_row(fixture: Fixtur
     let system = fixture.store.system();
     let erased = TenantId::new();
     let measured = BTreeMap::from([(erased, usage(5)), (SERVER, usage(5))]);
-    system.store_storage(measured, NOW, NOW.plus_ms(1)).await.expect("store");
+    system.store_storage(measured, NOW).await.expect("store");
     assert_eq!(fixture.store.tenant(erased).storage().await.expect("read"), None);
     assert!(system.server_storage().await.expect("read").is_some());
 }

@@ -114,7 +114,7 @@ async fn tenant_over_its_quota_gets_no_new_work_and_running_work_finishes(mut fi
     let scripts = [Script::new("scan", "head -c 2000000 /dev/urandom"), Script::new("slow", &slow)];
     let (_agent, id) = fixture.agent(AgentOptions::with_scripts(scripts)).await;
     let schedule = json!({"name": "often", "rule": {"every_ms": 1_000},
-        "job": {"script": "scan", "target": {"agent_ids": [id]}}});
+        "job": {"script": "scan", "target": {"ids": [id]}}});
     let running = fixture.api.execute(&id, "slow", json!({})).await;
     fixture.api.in_state(&running, "running").await;
     let big = fixture.api.execute(&id, "scan", json!({})).await;
@@ -137,7 +137,7 @@ async fn tenant_over_its_quota_gets_no_new_work_and_running_work_finishes(mut fi
         (&report["forecast"]["full_first"], &report["forecast"]["days"]),
         (&json!("quota"), &json!(0))
     );
-    let job = json!({"script": "scan", "target": {"agent_ids": [id]}});
+    let job = json!({"script": "scan", "target": {"ids": [id]}});
     let refused = fixture.api.post("/api/jobs", job.clone()).await;
     refused.expect_problem(409, "storage_quota_reached");
     // A due time is kept with its reason.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use strum::{EnumIter, IntoStaticStr};
 
 /// Most scripts of a tenant that a measurement names. The others are added up.
-pub const MAX_SCRIPTS: usize = 50;
+pub const MAX_NAMED_SCRIPTS: usize = 50;
 
 /// Why bytes are stored.
 #[derive(
@@ -103,7 +103,7 @@ impl ScriptUsage {
 pub struct StorageUsage {
     /// In the order of [`StorageCause`]; causes without rows and files are left out.
     pub causes: Vec<CauseUsage>,
-    /// The scripts that take most, largest first; at most [`MAX_SCRIPTS`].
+    /// The scripts that take most, largest first; at most [`MAX_NAMED_SCRIPTS`].
     pub scripts: Vec<ScriptUsage>,
     /// All other scripts together, and how many they are.
     pub other_scripts: ScriptUsage,
@@ -131,7 +131,7 @@ impl StorageUsage {
                 &two.script,
             ))
         });
-        let rest = scripts.split_off(scripts.len().min(MAX_SCRIPTS));
+        let rest = scripts.split_off(scripts.len().min(MAX_NAMED_SCRIPTS));
         let mut other_scripts = ScriptUsage::default();
         rest.iter().for_each(|script| other_scripts.add(script));
         Self { causes, scripts, other_scripts, other_script_count: rest.len() as u64 }
@@ -199,7 +199,7 @@ mod tests {
                 .map(|(number, (bytes, recent))| script(number, *bytes, *recent)).collect();
             let usage = StorageUsage::new(Vec::new(), scripts);
             let all = || usage.scripts.iter().chain([&usage.other_scripts]);
-            prop_assert!(usage.scripts.len() <= MAX_SCRIPTS);
+            prop_assert!(usage.scripts.len() <= MAX_NAMED_SCRIPTS);
             prop_assert_eq!(usage.scripts.len() as u64 + usage.other_script_count, sizes.len() as u64);
             prop_assert_eq!(all().map(ScriptUsage::bytes).sum::<u64>(), sizes.iter().map(|size| size.0).sum::<u64>());
             prop_assert_eq!(all().map(|one| one.recent_bytes).sum::<u64>(), sizes.iter().map(|size| size.1).sum::<u64>());

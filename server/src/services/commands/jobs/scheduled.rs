@@ -106,7 +106,7 @@ impl Jobs {
         let validated = validated.map_err(|error| error.moved("data.", "job."))?;
         let (kind, confirmation) = (validated.kind(), validated.confirmation);
         // An approval is asked for at each fire.
-        let _ = self.guard.check(caller, kind, &agents, confirmation).await?;
+        let _ = self.guard.check_planned(caller, kind, &agents, confirmation).await?;
         Ok(())
     }
 }

@@ -23,10 +23,10 @@ use crate::store::entities::column::StoredUsage;
 use crate::store::entities::operations::{setting, storage_day, storage_usage};
 use crate::store::queries::{SystemScope, TenantScope};
 
-/// When the next measurement is due, as milliseconds.
-const DUE_AT: &str = "storage_measurement_due_at";
-/// A due time that is further away was set by a clock that was ahead: a day.
-const LATEST_DUE_MS: u64 = 24 * 3_600_000;
+/// Until when a server has the measurement that it takes, as milliseconds.
+const CLAIMED_UNTIL: &str = "storage_measurement_claimed_until";
+/// A claim that ends later was made by a clock that was ahead: a day.
+const LONGEST_CLAIM_MS: u64 = 24 * 3_600_000;
 const DAY_MS: i64 = 24 * 3_600_000;
 /// Tenants of one transaction.
 const TENANTS_AT_ONCE: usize = 200;
@@ -35,7 +35,7 @@ const SERVER: TenantId = TenantId(Uuid::nil());
 
 /// What was measured of a tenant or of the server, with the samples of the last days.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StorageStanding {
+pub struct MeasuredStorage {
     pub measured_at: Timestamp,
     pub usage: StorageUsage,
     pub days: Vec<DaySample>,
@@ -51,29 +51,37 @@ pub struct TenantStorage {
 
 impl TenantScope {
     /// What was measured of the tenant; `None` before the first measurement.
-    pub async fn storage(&self) -> Result<Option<StorageStanding>, StoreError> {
-        standing(&self.reader, self.tenant_id).await
+    pub async fn storage(&self) -> Result<Option<MeasuredStorage>, StoreError> {
+        measured(&self.reader, self.tenant_id).await
     }
 }
 
 impl SystemScope {
-    /// Takes over the next measurement until `until` if it is due. False if it is not, or another server has it.
+    /// Takes over the next measurement until `until` if the last one is from `due` or before. False if it is
+    /// not, or if another server has it.
     pub async fn claim_storage_measurement(
         &self,
         now: Timestamp,
+        due: Timestamp,
         until: Timestamp,
     ) -> Result<bool, StoreError> {
         self.writer
             .change(move |transaction| {
                 Box::pin(async move {
-                    let row = setting::Entity::find_by_id(DUE_AT).all(transaction).await?.pop();
-                    let due_at = row.and_then(|row| row.value.try_into().ok());
-                    let due_at =
-                        due_at.map_or(Timestamp(0), |bytes| Timestamp(i64::from_be_bytes(bytes)));
-                    if due_at > now && due_at <= now.plus_ms(LATEST_DUE_MS) {
+                    let row =
+                        setting::Entity::find_by_id(CLAIMED_UNTIL).all(transaction).await?.pop();
+                    let claimed = row.and_then(|row| row.value.try_into().ok());
+                    let claimed =
+                        claimed.map_or(Timestamp(0), |bytes| Timestamp(i64::from_be_bytes(bytes)));
+                    let is_claimed = claimed > now && claimed <= now.plus_ms(LONGEST_CLAIM_MS);
+                    let last = storage_usage::Entity::find_by_id(SERVER).all(transaction).await?;
+                    // A measurement from the future was stored by a clock that was ahead.
+                    let is_measured =
+                        last.iter().any(|row| row.measured_at > due && row.measured_at <= now);
+                    if is_claimed || is_measured {
                         return Ok(false);
                     }
-                    put_setting(transaction, DUE_AT, until.0.to_be_bytes().to_vec()).await?;
+                    put_setting(transaction, CLAIMED_UNTIL, until.0.to_be_bytes().to_vec()).await?;
                     Ok(true)
                 })
             })
@@ -89,13 +97,12 @@ impl SystemScope {
         StorageWalk { system: self, now, is_paced }.run().await
     }
 
-    /// Stores a measurement and the samples of its day, and makes the next one due. Samples that no forecast
+    /// Stores a measurement and the samples of its day, and ends the claim. Samples that no forecast
     /// needs are deleted.
     pub async fn store_storage(
         &self,
         measured: BTreeMap<TenantId, StorageUsage>,
         now: Timestamp,
-        due_at: Timestamp,
     ) -> Result<(), StoreError> {
         let measured: Vec<_> = measured.into_iter().collect();
         for part in measured.chunks(TENANTS_AT_ONCE) {
@@ -118,15 +125,15 @@ impl SystemScope {
                         .filter(storage_day::Column::Day.lt(now.0 / DAY_MS - MAX_DAYS))
                         .exec(transaction)
                         .await?;
-                    put_setting(transaction, DUE_AT, due_at.0.to_be_bytes().to_vec()).await
+                    put_setting(transaction, CLAIMED_UNTIL, vec![0; 8]).await
                 })
             })
             .await
     }
 
     /// What was measured of the server as a whole; `None` before the first measurement.
-    pub async fn server_storage(&self) -> Result<Option<StorageStanding>, StoreError> {
-        standing(&self.reader, SERVER).await
+    pub async fn server_storage(&self) -> Result<Option<MeasuredStorage>, StoreError> {
+        measured(&self.reader, SERVER).await
     }
 
     /// The tenants that store most, largest first.
@@ -173,10 +180,10 @@ impl SystemScope {
     }
 }
 
-async fn standing(
+async fn measured(
     reader: &sea_orm::DatabaseConnection,
     tenant_id: TenantId,
-) -> Result<Option<StorageStanding>, StoreError> {
+) -> Result<Option<MeasuredStorage>, StoreError> {
     let row = storage_usage::Entity::find_by_id(tenant_id).all(reader).await?.pop();
     let Some(row) = row else { return Ok(None) };
     let days = storage_day::Entity::find()
@@ -185,7 +192,7 @@ async fn standing(
         .all(reader)
         .await?;
     let days = days.into_iter().map(DaySample::from).collect();
-    Ok(Some(StorageStanding { measured_at: row.measured_at, usage: row.usage.0, days }))
+    Ok(Some(MeasuredStorage { measured_at: row.measured_at, usage: row.usage.0, days }))
 }
 
 async fn store_part(

@@ -125,7 +125,10 @@ async fn operator_creates_tenants_and_sets_their_plans(fixture: Fixture) {
     let (owner, id) = tenant(&fixture, "starter").await;
     let own = owner.get("/api/tenant").await.expect(200);
     assert_eq!((own.id(), own.text("plan")), (id.as_str(), "starter"));
-    assert_eq!(own["limits"], json!({"max_agents": 3, "max_schedules": 5, "history_days": 7}));
+    assert_eq!(
+        own["limits"],
+        json!({"max_agents": 3, "max_schedules": 5, "history_days": 7, "storage_bytes": 5_u64 << 30})
+    );
     assert_eq!(own["limits_reached"], json!([]));
     // An owner sets no plan, and sees no other tenant.
     owner.patch("/api/tenant", json!({"plan": "pro"})).await.expect_problem(422, "invalid_body");
