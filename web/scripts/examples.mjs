@@ -180,6 +180,7 @@ export async function fill(site, folder) {
     ['script-edit', `/library/${watch.id}/edit`, (page) => page.getByRole('button', { name: 'Try on one host…' }).click()],
     ['execution-times', `/executions/${execution.id}?times=1`, text('batch 036')],
     ['plan', '/settings/plan', text('Plan')],
+    ['storage', '/settings/storage', text('Output')],
     ['components', '/ui', text('Components')],
     ['fleet-long', '/fleet', text('web-1'), agentsAre((items) => items.map((item, i) => (i % 3 === 0 ? { ...item, name: 'web-1-'.padEnd(200, 'long-name-') } : item)))],
     ['run-long', '/run?q=all&script=hello', text('web-1')],

@@ -53,7 +53,7 @@ export class Site {
     site.#server = `http://127.0.0.1:${port}`;
     site.url = `http://localhost:${pages}`;
     site.setUpToken = await (async () => {
-      site.#spawn('server', 'muster-server', ['serve', '--listen', `127.0.0.1:${port}`, '--data-dir', data], { MUSTER_PUBLIC_URL: site.url, MUSTER_REGISTRATION: 'open', MUSTER_DEMO_PRINT_CODES: 'true' });
+      site.#spawn('server', 'muster-server', ['serve', '--listen', `127.0.0.1:${port}`, '--data-dir', data], { MUSTER_PUBLIC_URL: site.url, MUSTER_REGISTRATION: 'open', MUSTER_DEMO_PRINT_CODES: 'true', MUSTER_STORAGE_MEASURE_EVERY_MS: '1000' });
       await eventually('the server answers', () => fetch(`${site.#server}/readyz`).then((answer) => answer.ok, () => false));
       return readFileSync(join(data, 'setup_token'), 'utf8').trim();
     })();
