@@ -22,6 +22,21 @@ test('the storage of the tenant is shown by cause and by script, with quota and 
   await expect(page).toHaveURL('/settings/storage');
 });
 
+test('a quota that is reached is on the overview, and says what it does', async ({ page }) => {
+  // The server's own answer, but with a quota: what the tenant of these tests stores would not reach the smallest one.
+  await page.route('**/api/storage', async (route) => {
+    const answer = await route.fetch();
+    const report = (await answer.json()) as { quota: { counted_bytes: number } };
+    await route.fulfill({ response: answer, json: { ...report, quota: { ...report.quota, limit_bytes: report.quota.counted_bytes, state: 'reached' } } });
+  });
+  await page.goto('/');
+  const needs = page.getByRole('region', { name: 'Needs you' }).getByRole('listitem').filter({ hasText: 'Quota of history and output' });
+  await expect(needs).toContainText('New executions are refused.');
+  await needs.getByRole('link', { name: 'Open', exact: true }).click();
+  await expect(page).toHaveURL('/settings/storage');
+  await expect(page.getByRole('status').filter({ hasText: 'New executions are refused.' })).toBeVisible();
+});
+
 test('an auditor sees it too', async ({ newVisitor }) => {
   const auditor = await newVisitor();
   await signIn(auditor, ids().auditor_email!);
