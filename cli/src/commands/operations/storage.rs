@@ -60,7 +60,7 @@ fn text(report: &Value, time: TimeFormat) -> String {
             "Stored: {}. Against the quota: {counted} ({of_limit}).",
             size(&report["total_bytes"])
         ),
-        format!("Forecast: {}.", sentence(report)),
+        format!("{}.", sentence(report)),
     ];
     parts.extend(warning(quota).map(str::to_owned));
     parts.extend([String::new(), rows(&report["causes"], &CAUSES)]);
@@ -77,7 +77,7 @@ fn text(report: &Value, time: TimeFormat) -> String {
         parts.extend([
             String::new(),
             format!(
-                "Server: database {}; {free} of {disk} free on its disk. Forecast: {}.",
+                "Server: database {}; {free} of {disk} free on its disk. {}.",
                 size(&server["database_bytes"]),
                 sentence(server)
             ),
@@ -100,8 +100,11 @@ fn warning(quota: &Value) -> Option<&'static str> {
     }
 }
 
+/// The forecast, as the start of a sentence.
 fn sentence(report: &Value) -> String {
-    sanitize(report["forecast"]["sentence"].as_str().unwrap_or("unknown"))
+    let text = sanitize(report["forecast"]["sentence"].as_str().unwrap_or("no forecast"));
+    let (first, rest) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
+    first.to_uppercase() + rest
 }
 
 fn script(script: &Value) -> String {
@@ -153,7 +156,7 @@ mod tests {
         let text = text(&report, TimeFormat::Utc);
         assert!(text.contains("4.0 MiB (of 5.0 MiB)"), "{text}");
         assert!(text.contains("Warning: more than 80 %"), "{text}");
-        assert!(text.contains("Forecast: quota full in 19 days; `scan` writes 61 %."), "{text}");
+        assert!(text.contains("Quota full in 19 days; `scan` writes 61 %."), "{text}");
         assert!(text.contains("9.0 MiB") && !text.contains('\u{1b}'), "{text}");
     }
 }

@@ -5,6 +5,7 @@
 //! writer checks target and scripts again in the transaction that marks a command as sent.
 
 mod refusals;
+mod storage_quotas;
 
 use std::borrow::Borrow;
 use std::collections::HashSet;
@@ -15,13 +16,13 @@ use std::time::Duration;
 use moka::sync::Cache;
 
 use self::refusals::{blocked, no_wait, refusal, require_reach};
+use self::storage_quotas::StorageQuotas;
 use crate::domain::commands::approval::{ApprovalRule, DEFAULT_APPROVAL_WAIT_MS};
 use crate::domain::commands::ladder::{Confirmation, Ladder, LadderDemand, LadderStep};
 use crate::domain::commands::work::{WorkKind, check_limits};
 use crate::domain::fleet::target::Target;
 use crate::domain::fleet::target::facts::{FactNames, Facts};
 use crate::domain::ids::{AgentId, TenantId};
-use crate::domain::operations::storage::quota::StorageQuota;
 use crate::domain::schedules::calendar::{Calendar, CalendarBlock, CalendarRecord, Start};
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::Caller;
@@ -33,16 +34,12 @@ const CACHED_TENANTS: u64 = 4_096;
 /// How long they are cached. A change invalidates them at once.
 const TIME_TO_LIVE: Duration = Duration::from_secs(30);
 
-/// How long the quota of a tenant is cached.
-const QUOTA_TIME_TO_LIVE: Duration = Duration::from_secs(1);
-
 /// Decides about work. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(in crate::services) struct WorkGuard {
     store: Store,
     rules: Cache<TenantId, Arc<TenantRules>>,
-    /// Quotas of tenants and what counts against them.
-    quotas: Cache<TenantId, StorageQuota>,
+    quotas: StorageQuotas,
     /// Counts changes. Rules that were read before a change are not cached after it.
     revision: Arc<AtomicU64>,
 }
@@ -101,8 +98,7 @@ impl WorkGuard {
     pub fn new(store: Store) -> Self {
         let rules =
             Cache::builder().max_capacity(CACHED_TENANTS).time_to_live(TIME_TO_LIVE).build();
-        let quotas =
-            Cache::builder().max_capacity(CACHED_TENANTS).time_to_live(QUOTA_TIME_TO_LIVE).build();
+        let quotas = StorageQuotas::new(store.clone());
         Self { store, rules, quotas, revision: Arc::default() }
     }
 
@@ -119,7 +115,7 @@ impl WorkGuard {
         confirmation: Option<Confirmation>,
     ) -> Result<Clearance> {
         let clearance = self.check_planned(caller, kind, agents, confirmation).await?;
-        self.check_storage(caller.principal.tenant_id, kind).await?;
+        self.quotas.check(caller.principal.tenant_id, kind).await?;
         Ok(clearance)
     }
 
@@ -138,23 +134,6 @@ impl WorkGuard {
         let demands = self.demands(caller, kind, agents).await?;
         require_reach(&demands, agents.len(), confirmation)?;
         Ok(demands.approval.map_or(Clearance::Free, Clearance::NeedsApproval))
-    }
-
-    /// Refuses new executions of a tenant that has reached its quota of history and output. Life-cycle commands
-    /// write next to nothing, and an agent must stay manageable.
-    async fn check_storage(&self, tenant_id: TenantId, kind: WorkKind<'_>) -> Result<()> {
-        if !matches!(kind, WorkKind::Script(_) | WorkKind::AdHoc | WorkKind::Steps(_)) {
-            return Ok(());
-        }
-        let quota = match self.quotas.get(&tenant_id) {
-            Some(known) => known,
-            None => {
-                let quota = self.store.tenant(tenant_id).storage_quota().await?;
-                self.quotas.insert(tenant_id, quota);
-                quota
-            }
-        };
-        Ok(quota.check()?)
     }
 
     /// What the ladder and the rules of approval ask for. They concern new work; what was started before

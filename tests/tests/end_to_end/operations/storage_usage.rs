@@ -74,7 +74,7 @@ async fn report_has_exactly_the_output_that_was_written_by_script_and_tenant(mut
     assert_eq!(seen["quota"]["limit_bytes"], 5_u64 << 30);
     let cli = fixture.cli().await;
     let shown = cli.run(&["storage"]).await.expect(0);
-    assert!(shown.contains("scan") && shown.contains("no forecast yet"), "{shown}");
+    assert!(shown.contains("scan") && shown.contains("No forecast yet"), "{shown}");
     assert_eq!(cli.run(&["storage", "--json"]).await.json()["written_bytes"], 400_005);
     // Without a server, the same.
     drop(agent);

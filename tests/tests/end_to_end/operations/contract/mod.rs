@@ -3,8 +3,5 @@
 mod bounds;
 mod clients;
 mod documents;
-mod example_checks;
 mod examples;
-mod sign_on_examples;
-mod stream_examples;
 mod texts;

@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::examples::{Recorder, stable};
+use super::{Recorder, stable};
 
 /// Lines of an export that are shown.
 const SHOWN_LINES: usize = 3;

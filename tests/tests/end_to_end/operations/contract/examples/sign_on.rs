@@ -7,7 +7,7 @@ use muster_tests::{
 use reqwest::{Method, Url};
 use serde_json::json;
 
-use super::examples::Recorder;
+use super::Recorder;
 
 /// Options of a server with this provider, named `corp`.
 pub fn options(provider: &IdentityProvider, folder: &std::path::Path) -> ServerOptions {
