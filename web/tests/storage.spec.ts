@@ -32,7 +32,7 @@ test('a quota that is reached is on the overview, and says what it does', async 
   await page.goto('/');
   const needs = page.getByRole('region', { name: 'Needs you' }).getByRole('listitem').filter({ hasText: 'Quota of history and output' });
   await expect(needs).toContainText('New executions are refused.');
-  await needs.getByRole('link', { name: 'Open', exact: true }).click();
+  await needs.getByRole('link', { name: 'Open: Quota of history and output' }).click();
   await expect(page).toHaveURL('/settings/storage');
   await expect(page.getByRole('status').filter({ hasText: 'New executions are refused.' })).toBeVisible();
 });
