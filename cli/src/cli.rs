@@ -124,7 +124,7 @@ pub enum Action {
     Pull(pull::Args),
     /// List and delete the files that were uploaded to be pushed
     Files(uploads::Args),
-    /// Manage assignments: packages that hosts keep, and run at their due times or all the time
+    /// Manage assignments: packages and scripts that hosts keep, and run at their due times or all the time
     Assignments(assignments::Args),
     /// Manage services: packages that hosts keep running
     Services(services::Args),

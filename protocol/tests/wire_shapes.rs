@@ -8,8 +8,8 @@ use muster_protocol::frame::{
 };
 use muster_protocol::identity::Challenge;
 use muster_protocol::package::{
-    AssignedPackage, AssignmentReport, AssignmentState, PackagePin, ServiceControl, ServiceHealth,
-    ServiceLimits, ServiceReport, ServiceState, TaskRun,
+    AssignedItem, AssignedScript, AssignmentReport, AssignmentState, PackagePin, ServiceControl,
+    ServiceHealth, ServiceLimits, ServiceReport, ServiceState, TaskRun, TaskSchedule,
 };
 use muster_protocol::release::{UpdateOutcome, UpdateResult};
 use muster_protocol::{CommandName, Permissions};
@@ -85,15 +85,35 @@ fn server_frames_of_the_full_protocol() {
         ServerFrame::Deregistered,
         ServerFrame::Assignments {
             revision: 2,
-            items: vec![AssignedPackage {
-                assignment_id: ID,
-                name: "backup".into(),
-                package: pin(),
-                document: "{}".into(),
-                signatures: vec![],
-                parameters: [("WHO".to_owned(), "world".to_owned())].into(),
-                control: Some(ServiceControl { is_stopped: true, restart_requests: 1 }),
-            }],
+            items: vec![
+                AssignedItem {
+                    assignment_id: ID,
+                    name: "backup".into(),
+                    package: pin(),
+                    document: "{}".into(),
+                    signatures: vec![],
+                    parameters: [("WHO".to_owned(), "world".to_owned())].into(),
+                    control: Some(ServiceControl { is_stopped: true, restart_requests: 1 }),
+                    script: None,
+                },
+                AssignedItem {
+                    assignment_id: ID,
+                    name: "disk-report".into(),
+                    package: PackagePin { version: "3".into(), ..pin() },
+                    document: "{}".into(),
+                    signatures: vec![],
+                    parameters: Default::default(),
+                    control: None,
+                    script: Some(AssignedScript {
+                        schedule: TaskSchedule {
+                            cron: Some("0 3 * * *".into()),
+                            time_zone: Some("Europe/Berlin".into()),
+                            every_ms: None,
+                        },
+                        body_bytes: 17,
+                    }),
+                },
+            ],
         },
         ServerFrame::Certificate { certificate: "AAAA".into() },
         ServerFrame::Authorities(Box::new(AuthorityNotice {

@@ -85,7 +85,7 @@ export async function fill(site, folder) {
   // A package that hosts run by themselves; one of them allows no packages of the server.
   writeFileSync(join(pack, 'muster.toml'), 'name = "rotate-logs"\nversion = "2.0.1"\nkind = "task"\nexecutor = "sh"\nentry = "bin/run.sh"\n\n[schedule]\ncron = "15 3 * * *"\ntime_zone = "Europe/Berlin"\n\n[[parameters]]\nname = "KEEP_DAYS"\nhelp = "How many days are kept"\n');
   await call('POST', '/api/packages', execFileSync('tar', ['--zstd', '--sort=name', '--owner=0', '--group=0', '-cf', '-', 'muster.toml', 'bin'], { cwd: pack }));
-  const assignment = await call('POST', '/api/assignments', { name: 'log rotation', package: 'package:rotate-logs', target: { expression: 'tag:web | tag:cache' }, parameters: { KEEP_DAYS: '14' } });
+  const assignment = await call('POST', '/api/assignments', { name: 'log rotation', script: 'package:rotate-logs', target: { expression: 'tag:web | tag:cache' }, parameters: { KEEP_DAYS: '14' } });
   await eventually('hosts report the assignment', async () => (await call('GET', `/api/assignments/${assignment.id}/agents`)).items.every((item) => ['installed', 'failed'].includes(item.state)));
 
   // A program that hosts keep running; on one of them it ends again and again.
@@ -93,7 +93,7 @@ export async function fill(site, folder) {
   writeFileSync(join(pack, 'bin/health.sh'), 'exit 0\n');
   writeFileSync(join(pack, 'muster.toml'), 'name = "proxy"\nversion = "1.2.0"\nkind = "service"\nexecutor = "sh"\nentry = "bin/serve.sh"\n\n[service]\nrestart = "always"\n\n[service.health]\nentry = "bin/health.sh"\ninterval_ms = 1000\n');
   await call('POST', '/api/packages', execFileSync('tar', ['--zstd', '--sort=name', '--owner=0', '--group=0', '-cf', '-', 'muster.toml', 'bin'], { cwd: pack }));
-  const service = await call('POST', '/api/assignments', { name: 'edge proxy', package: 'package:proxy', target: { expression: 'tag:web | name:cache-1' } });
+  const service = await call('POST', '/api/assignments', { name: 'edge proxy', script: 'package:proxy', target: { expression: 'tag:web | name:cache-1' } });
   const hosts = async () => (await call('GET', `/api/assignments/${service.id}/agents`)).items;
   await eventually('the service runs', async () => (await hosts()).filter((item) => item.service?.state === 'running').length >= 3);
 
@@ -163,7 +163,7 @@ export async function fill(site, folder) {
     ['package', '/library/packages/backup', text('Description in muster.toml')],
     ['assignments', '/library/assignments', text('log rotation')],
     ['assignment', `/library/assignments/${assignment.id}`, text('Recent runs of the package')],
-    ['assignment-new', '/library/assignments/new?package=package:rotate-logs@2.0.1&q=tag:web', text('Hosts of the target')],
+    ['assignment-new', '/library/assignments/new?script=package:rotate-logs@2.0.1&q=tag:web', text('Hosts of the target')],
     ['agent-assignments', `/fleet/${ids.get('web-1')}?tab=assignments`, text('log rotation')],
     ['task', '/library/packages/rotate-logs', text('Assignments of this version')],
     ['failed', `/executions/${failed.id}`, text('Retry on')],

@@ -140,10 +140,10 @@ test('a service is assigned, and its run is restarted, stopped and started', asy
   await page.getByRole('main').getByRole('link', { name: 'New service' }).first().focus();
   await page.keyboard.press('Enter');
   await page.getByLabel('Name').fill('edge');
-  await page.getByLabel('Package').selectOption('package:steady@1.0.0');
+  await page.getByLabel('Package or script').selectOption('package:steady@1.0.0');
   await page.getByLabel('Target').fill('tag:web & tag:eu');
   await expect(page.getByText('and keep it running.')).toBeVisible();
-  await page.getByRole('button', { name: 'Assign the package' }).click();
+  await page.getByRole('button', { name: 'Assign', exact: true }).click();
   await expect(page.getByRole('heading', { name: 'edge', level: 1 })).toBeVisible();
   screens.push(['service', here(page.url())]);
   const row = page.getByRole('table', { name: 'Hosts' }).getByRole('row').nth(1);
@@ -164,7 +164,7 @@ test('a service is assigned, and its run is restarted, stopped and started', asy
 });
 
 test('a service that fails says when it starts again, and its host has the buttons too', async ({ page }) => {
-  await send(page, 'POST', '/api/assignments', { name: 'flapping', package: 'package:flapping@1.0.0', target: { expression: 'tag:web & tag:eu' } });
+  await send(page, 'POST', '/api/assignments', { name: 'flapping', script: 'package:flapping@1.0.0', target: { expression: 'tag:web & tag:eu' } });
   await page.goto('/library/services');
   await expect(page.getByRole('row').filter({ hasText: 'flapping' })).toContainText('restarts soon');
   await page.getByRole('row').filter({ hasText: 'edge' }).getByRole('link', { name: 'running' }).click();

@@ -7,7 +7,7 @@ import { checkScreen, checkScreens, ids, send, signIn, test, TWO_LOOKS } from '.
 test.describe.configure({ mode: 'serial' });
 
 let windowsCalendar = '';
-const screens: [name: string, path: string][] = [['assignments', '/library/assignments'], ['assignment-new', '/library/assignments/new?package=package:greeting@1.0.0&q=tag:shop'], ['agent-assignments', '']];
+const screens: [name: string, path: string][] = [['assignments', '/library/assignments'], ['assignment-new', '/library/assignments/new?script=package:greeting@1.0.0&q=tag:shop'], ['agent-assignments', '']];
 
 test('a package is assigned with the keyboard alone, and the page shows what each host reports', async ({ page }) => {
   const { keyboard } = page;

@@ -284,6 +284,7 @@ impl Agent {
                     step::CAPABILITY,
                     probe::CAPABILITY,
                     package::ASSIGNMENTS_CAPABILITY,
+                    package::ASSIGNED_SCRIPTS_CAPABILITY,
                     CERTIFICATE_CAPABILITY,
                     FACTS_CAPABILITY,
                 ])

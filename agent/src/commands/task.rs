@@ -1,24 +1,26 @@
-//! Decides about runs of assigned packages by the policy of the host, as about an `execute` of the same
-//! package.
+//! Decides about runs of what is assigned by the policy of the host, as about an `execute` of the same
+//! package or script.
+
+use std::fs;
 
 use muster_protocol::CommandName;
 use muster_protocol::frame::Command;
-use muster_protocol::library::ScriptContent;
+use muster_protocol::library::{LIBRARY_PREFIX, ScriptContent, sha256_hex};
 use muster_protocol::limits::MAX_COMMAND_DATA_BYTES;
-use muster_protocol::manifest::Manifest;
-use muster_protocol::package::{AssignedPackage, PACKAGE_PREFIX, PackageKind, open_document};
+use muster_protocol::manifest::{Manifest, ManifestMismatch};
+use muster_protocol::package::{AssignedItem, PACKAGE_PREFIX, PackageKind, open_document};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::execute::OutputLimits;
 use super::planned::{HostRules, Planned};
-use super::{decision, package};
+use super::{decision, plan};
 use crate::clock::unix_ms;
 use crate::executions::ledger::record::Launch;
 use crate::executions::{PlannedRun, RunPlanner, RunRefusal};
 use crate::platform;
 use crate::policy::minimum_versions::{Minimum, MinimumVersions};
-use crate::policy::{self, Forbidden, PolicyFile};
+use crate::policy::{self, Allow, Forbidden, PolicyFile};
 use crate::storage::layout::StateDir;
 
 /// Plans runs by the host's policy.
@@ -39,7 +41,7 @@ impl TaskPlanner {
 }
 
 impl RunPlanner for TaskPlanner {
-    fn plan(&mut self, assigned: &AssignedPackage) -> Result<PlannedRun, RunRefusal> {
+    fn plan(&mut self, assigned: &AssignedItem) -> Result<PlannedRun, RunRefusal> {
         self.policy.reload();
         let refused = |code: &str, text: String| Err(RunRefusal::new(code, text));
         let policy = match self.policy.current() {
@@ -50,7 +52,15 @@ impl RunPlanner for TaskPlanner {
             let text = "the policy of this host forbids services";
             return refused("services_not_allowed", text.to_owned());
         }
-        let command = command(assigned);
+        if policy.allow == Allow::Manifest {
+            let reason = ManifestMismatch::LibraryNotAllowed;
+            return refused(reason.code(), reason.to_string());
+        }
+        let body = match &assigned.script {
+            Some(_) => Some(self.body_of(assigned)?),
+            None => None,
+        };
+        let command = command(assigned, body);
         let needed = policy.needs_approval.as_ref();
         if needed.is_some_and(|needed| needed.concerns(CommandName::Execute, &command.data)) {
             let text = "the policy of this host asks for the signed approval of each execution, which runs of tasks and services can't have; send the package as a job";
@@ -73,10 +83,10 @@ impl RunPlanner for TaskPlanner {
             output: self.output,
             now_ms: unix_ms(),
         };
-        match package::plan(&command, rules) {
-            Ok(Planned { launch, parameters, minimums, .. }) => {
+        match plan::plan(&command, rules) {
+            Ok(Planned { launch, parameters, files, minimums }) => {
                 let launch = Launch { run_as: policy.run_as.clone(), ..launch };
-                Ok(PlannedRun { launch, parameters, minimums })
+                Ok(PlannedRun { launch, parameters, files, minimums })
             }
             Err(reason) => refused(reason.code(), reason.to_string()),
         }
@@ -91,19 +101,36 @@ impl RunPlanner for TaskPlanner {
     }
 }
 
+impl TaskPlanner {
+    /// The body of a script, if it is there as the assignment pins it.
+    fn body_of(&self, assigned: &AssignedItem) -> Result<String, RunRefusal> {
+        let path = self.state.package_archives().join(&assigned.package.sha256);
+        let body = fs::read_to_string(path).ok();
+        let is_pinned = |body: &String| sha256_hex(body.as_bytes()) == assigned.package.sha256;
+        body.filter(is_pinned).ok_or_else(RunRefusal::not_downloaded)
+    }
+}
+
 /// A document that can't be read is refused later.
-fn is_service(assigned: &AssignedPackage) -> bool {
+fn is_service(assigned: &AssignedItem) -> bool {
     open_document(&assigned.document, &assigned.name, &assigned.package)
         .is_ok_and(|document| document.kind == PackageKind::Service)
 }
 
-/// The command that would run the package once.
-fn command(assigned: &AssignedPackage) -> Command {
-    let data = json!({
-        "script": format!("{PACKAGE_PREFIX}{}", assigned.name),
-        "package": assigned.package,
-        "parameters": assigned.parameters,
-    });
+/// The command that would run the package or the script once. `body`: of a script.
+fn command(assigned: &AssignedItem, body: Option<String>) -> Command {
+    let data = match &assigned.script {
+        Some(_) => json!({
+            "script": format!("{LIBRARY_PREFIX}{}", assigned.name),
+            "library": assigned.script_pin(),
+            "parameters": assigned.parameters,
+        }),
+        None => json!({
+            "script": format!("{PACKAGE_PREFIX}{}", assigned.name),
+            "package": assigned.package,
+            "parameters": assigned.parameters,
+        }),
+    };
     Command {
         command_id: Uuid::nil(),
         command: CommandName::Execute.as_str().to_owned(),
@@ -113,7 +140,7 @@ fn command(assigned: &AssignedPackage) -> Command {
         capsule: None,
         content: Some(Box::new(ScriptContent {
             document: assigned.document.clone(),
-            body: String::new(),
+            body: body.unwrap_or_default(),
             signatures: assigned.signatures.clone(),
         })),
         step_contents: Vec::new(),

@@ -2,14 +2,14 @@
 
 use muster_protocol::CommandName;
 use muster_protocol::frame::AgentFrame;
-use muster_protocol::package::{AssignedPackage, MAX_AGENT_ASSIGNMENTS};
+use muster_protocol::package::{AssignedItem, MAX_AGENT_ASSIGNMENTS};
 
 use super::Session;
 use crate::agent::request_log::RequestRecord;
 
 impl Session<'_> {
     /// Takes the list of packages that this host must have.
-    pub(super) fn assign(&mut self, revision: u64, items: Vec<AssignedPackage>) {
+    pub(super) fn assign(&mut self, revision: u64, items: Vec<AssignedItem>) {
         if self.deregistration.is_some() {
             return;
         }
@@ -17,7 +17,7 @@ impl Session<'_> {
             self.log_unexpected("assignments", "the server assigned more packages than it may");
             return;
         }
-        let known = self.agent.executions.assigned_packages();
+        let known = self.agent.executions.assigned_items();
         let changes: Vec<RequestRecord> = items
             .iter()
             .filter(|item| !known.contains(item))

@@ -11,7 +11,7 @@ use muster_agent::executions::{
 };
 use muster_agent::policy::minimum_versions::Minimum;
 use muster_protocol::library::sha256_hex;
-use muster_protocol::package::{AssignedPackage, AssignmentState, PackageDocument, PackagePin};
+use muster_protocol::package::{AssignedItem, AssignmentState, PackageDocument, PackagePin};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -27,12 +27,13 @@ struct Planner {
 }
 
 impl RunPlanner for Planner {
-    fn plan(&mut self, _: &AssignedPackage) -> Result<PlannedRun, RunRefusal> {
+    fn plan(&mut self, _: &AssignedItem) -> Result<PlannedRun, RunRefusal> {
         match self.refuses.load(Ordering::SeqCst) {
             true => Err(RunRefusal::new("library_not_allowed", "refused")),
             false => Ok(PlannedRun {
                 launch: self.launch.clone(),
                 parameters: ParameterRecord::default(),
+                files: vec![],
                 minimums: vec![],
             }),
         }
@@ -44,7 +45,7 @@ impl RunPlanner for Planner {
 }
 
 /// A task that is due every second.
-fn task(assignment: u128) -> AssignedPackage {
+fn task(assignment: u128) -> AssignedItem {
     let document: PackageDocument = serde_json::from_value(json!({
         "format": 1, "name": "tick", "version": "1", "kind": "task", "executor": "sh",
         "entry": "run.sh", "schedule": {"every_ms": 1_000}, "sha256": sha256_hex(b"archive"),
@@ -52,7 +53,7 @@ fn task(assignment: u128) -> AssignedPackage {
     }))
     .expect("a document");
     let text = document.to_text();
-    AssignedPackage {
+    AssignedItem {
         assignment_id: Uuid::from_u128(assignment),
         name: "tick".into(),
         package: PackagePin {
@@ -64,6 +65,7 @@ fn task(assignment: u128) -> AssignedPackage {
         signatures: vec![],
         parameters: Default::default(),
         control: None,
+        script: None,
     }
 }
 
@@ -109,7 +111,7 @@ async fn a_task_runs_at_its_due_times_and_a_restart_repeats_none() {
     let cursor = host.state.task_cursor(Uuid::from_u128(1));
     fs::remove_file(&cursor).expect("removed");
     let mut executions = agent(&host, &script, &refuses);
-    assert_eq!(executions.assigned_packages(), [task(1)], "the list is kept");
+    assert_eq!(executions.assigned_items(), [task(1)], "the list is kept");
     let second = next_run(&mut executions).await;
     wait_for(&mut executions, |event| event == ExecutionEvent::Settled(second)).await;
     let due: BTreeSet<_> =
@@ -175,7 +177,7 @@ async fn another_identity_keeps_no_assignment() {
     let mut executions = agent(&host, "true", &refuses);
     executions.assign(AGENT, true, vec![task(1)]).expect("assigned");
     executions.reset().expect("reset");
-    assert_eq!(executions.assigned_packages(), []);
+    assert_eq!(executions.assigned_items(), []);
     assert!(!host.state.assignments().exists());
     assert!(!host.state.task_cursor(Uuid::from_u128(1)).exists());
     remove_assignments(&host.state).expect("nothing is left to remove");

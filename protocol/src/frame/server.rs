@@ -8,7 +8,7 @@ use crate::commands::capsule::Capsule;
 use crate::commands::permission::Permissions;
 use crate::identity::Challenge;
 use crate::library::{ScriptContent, TriggerCall};
-use crate::package::AssignedPackage;
+use crate::package::AssignedItem;
 
 /// A text frame from a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub enum ServerFrame {
     Assignments {
         /// Counts the lists of this session.
         revision: u64,
-        items: Vec<AssignedPackage>,
+        items: Vec<AssignedItem>,
     },
     /// Full: a certificate for the agent's key pair, sent to agents with the capability
     /// `client_certificates`. The agent stores it and shows it on its next connections.

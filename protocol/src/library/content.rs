@@ -63,10 +63,26 @@ impl ScriptContent {
     /// # Errors
     /// [`ContentError`] names what differs.
     pub fn open(&self, name: &str, pin: &ScriptPin) -> Result<ScriptDocument, ContentError> {
-        if sha256_hex(self.document.as_bytes()) != pin.document_sha256 {
+        let document = ScriptDocument::open(&self.document, name, pin)?;
+        check_body(&self.body)
+            .map_err(|problem| ContentError::Unreadable(format!("the script {problem}")))?;
+        match document.sha256 == sha256_hex(self.body.as_bytes()) {
+            true => Ok(document),
+            false => Err(ContentError::Hash),
+        }
+    }
+}
+
+impl ScriptDocument {
+    /// Reads a document that must be exactly what a command pins. Its body is not checked.
+    ///
+    /// # Errors
+    /// [`ContentError`] names what differs.
+    pub fn open(text: &str, name: &str, pin: &ScriptPin) -> Result<Self, ContentError> {
+        if sha256_hex(text.as_bytes()) != pin.document_sha256 {
             return Err(ContentError::Hash);
         }
-        let document: ScriptDocument = serde_json::from_str(&self.document)
+        let document: Self = serde_json::from_str(text)
             .map_err(|error| ContentError::Unreadable(error.to_string()))?;
         document
             .check()
@@ -74,13 +90,10 @@ impl ScriptContent {
         if document.name != name || document.version != pin.version {
             return Err(ContentError::Other);
         }
-        check_body(&self.body)
-            .map_err(|problem| ContentError::Unreadable(format!("the script {problem}")))?;
-        let sha256 = sha256_hex(self.body.as_bytes());
-        if document.sha256 != sha256 || pin.sha256 != sha256 {
-            return Err(ContentError::Hash);
+        match document.sha256 == pin.sha256 {
+            true => Ok(document),
+            false => Err(ContentError::Hash),
         }
-        Ok(document)
     }
 }
 

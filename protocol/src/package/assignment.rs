@@ -1,31 +1,34 @@
-//! Assignments: packages that a server wants on a host, and the runs of tasks that a host starts itself.
+//! Assignments: packages and scripts that a server wants on a host, and the runs that a host starts itself.
 
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{PackagePin, ServiceControl, ServiceReport};
-use crate::library::ScriptSignature;
+use super::{PackagePin, ServiceControl, ServiceReport, TaskSchedule, open_document};
+use crate::library::{ContentError, MAX_SCRIPT_BYTES, ScriptDocument, ScriptPin, ScriptSignature};
 use crate::parameter::Parameters;
 
 /// The capability of an agent that takes assignments.
 pub const ASSIGNMENTS_CAPABILITY: &str = "assignments";
+/// The capability of an agent that takes scripts of the library as assignments.
+pub const ASSIGNED_SCRIPTS_CAPABILITY: &str = "assigned_scripts";
 /// Most assignments of one agent.
 pub const MAX_AGENT_ASSIGNMENTS: usize = 32;
-/// Largest document of a package that is assigned, in bytes. All of an agent fit into a frame.
+/// Largest document of a package or a script that is assigned, in bytes. All of an agent fit into a frame.
 pub const MAX_ASSIGNED_DOCUMENT_BYTES: usize = 8 * 1024;
 /// Largest parameters of an assignment, as JSON.
 pub const MAX_ASSIGNED_PARAMETERS_BYTES: usize = 4 * 1024;
 
-/// A package that a host must have.
+/// A package or a script that a host must have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct AssignedPackage {
+pub struct AssignedItem {
     pub assignment_id: Uuid,
-    /// Without the prefix `package:`.
+    /// Without the prefix `package:` or `library:`.
     pub name: String,
+    /// Of a script: the number of its version, and the SHA-256 of its body instead of an archive.
     pub package: PackagePin,
-    /// What the pin names: the document of the package, JSON as text.
+    /// What the pin names: the document of the package or the script, JSON as text.
     pub document: String,
     /// What publishers have signed about the document.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -36,6 +39,51 @@ pub struct AssignedPackage {
     /// Of a service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<ServiceControl>,
+    /// Of a script of the library; absent for a package.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<AssignedScript>,
+}
+
+/// What an assignment says of a script beside its document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AssignedScript {
+    /// When it is due.
+    pub schedule: TaskSchedule,
+    /// Size of its body, which the host downloads.
+    pub body_bytes: u64,
+}
+
+impl AssignedItem {
+    /// The size of what the host downloads; `None` if the document is not what the pin names.
+    pub fn download_bytes(&self) -> Option<u64> {
+        match &self.script {
+            Some(script) => {
+                let is_pinned = self.script_document().is_ok();
+                (is_pinned && script.body_bytes <= MAX_SCRIPT_BYTES as u64)
+                    .then_some(script.body_bytes)
+            }
+            None => {
+                let document = open_document(&self.document, &self.name, &self.package).ok()?;
+                Some(document.archive_bytes)
+            }
+        }
+    }
+
+    /// The document of a script.
+    ///
+    /// # Errors
+    /// [`ContentError`] if it is not what the pin names.
+    pub fn script_document(&self) -> Result<ScriptDocument, ContentError> {
+        let pin = self.script_pin().ok_or(ContentError::Other)?;
+        ScriptDocument::open(&self.document, &self.name, &pin)
+    }
+
+    /// The pin of a script, as commands have it; `None` of a package.
+    pub fn script_pin(&self) -> Option<ScriptPin> {
+        self.script.as_ref()?;
+        self.package.of_script()
+    }
 }
 
 /// How far a host is with an assignment.

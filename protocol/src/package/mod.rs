@@ -18,8 +18,9 @@ mod service;
 mod signature;
 
 pub use self::assignment::{
-    ASSIGNMENTS_CAPABILITY, AssignedPackage, AssignmentReport, AssignmentState,
-    MAX_AGENT_ASSIGNMENTS, MAX_ASSIGNED_DOCUMENT_BYTES, MAX_ASSIGNED_PARAMETERS_BYTES, TaskRun,
+    ASSIGNED_SCRIPTS_CAPABILITY, ASSIGNMENTS_CAPABILITY, AssignedItem, AssignedScript,
+    AssignmentReport, AssignmentState, MAX_AGENT_ASSIGNMENTS, MAX_ASSIGNED_DOCUMENT_BYTES,
+    MAX_ASSIGNED_PARAMETERS_BYTES, TaskRun,
 };
 pub use self::document::{
     MAX_ARGUMENT_BYTES, MAX_ARGUMENTS, PackageDocument, PackageExecutor, PackageKind,
@@ -31,7 +32,9 @@ pub use self::entries::{
 };
 pub use self::pin::{PackageContentError, PackagePin, open_document};
 pub use self::reference::{PACKAGE_PREFIX, PackageReference};
-pub use self::schedule::{MAX_TASK_INTERVAL_MS, MIN_TASK_INTERVAL_MS, TaskSchedule};
+pub use self::schedule::{
+    MAX_SCHEDULE_TEXT_BYTES, MAX_TASK_INTERVAL_MS, MIN_TASK_INTERVAL_MS, TaskSchedule,
+};
 pub use self::service::{
     DEFAULT_SERVICE_LOG_BYTES, HealthCheck, MAX_CPU_PERCENT, MAX_HEALTH_FAILURES,
     MAX_HEALTH_INTERVAL_MS, MAX_SERVICE_LOG_BYTES, MAX_SERVICE_OUTPUT_BYTES, MAX_STOP_GRACE_MS,

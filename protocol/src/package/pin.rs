@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::PackageDocument;
+use crate::library::ScriptPin;
 use crate::library::sha256_hex;
 
 /// The package that a command runs: the field `package` of the data of an `execute`, beside `script`.
@@ -14,6 +15,21 @@ pub struct PackagePin {
     pub sha256: String,
     /// Hex SHA-256 of the document.
     pub document_sha256: String,
+}
+
+impl PackagePin {
+    /// The pin of a version of a script that is assigned: a host gets its body as it gets an archive.
+    pub fn for_script(pin: ScriptPin) -> Self {
+        let ScriptPin { version, sha256, document_sha256 } = pin;
+        Self { version: version.to_string(), sha256, document_sha256 }
+    }
+
+    /// The other way; `None` if the version is no number.
+    pub fn of_script(&self) -> Option<ScriptPin> {
+        let version = self.version.parse().ok()?;
+        let (sha256, document_sha256) = (self.sha256.clone(), self.document_sha256.clone());
+        Some(ScriptPin { version, sha256, document_sha256 })
+    }
 }
 
 /// Why a document is not what the command pins. The messages are shown to people.

@@ -7,10 +7,11 @@ pub const MIN_TASK_INTERVAL_MS: u64 = 1_000;
 /// Longest interval of a task: 366 days.
 pub const MAX_TASK_INTERVAL_MS: u64 = 366 * 86_400_000;
 /// Longest cron entry and longest name of a zone, in bytes.
-const MAX_SCHEDULE_TEXT_BYTES: usize = 128;
+pub const MAX_SCHEDULE_TEXT_BYTES: usize = 128;
 
 /// Exactly one of `cron` and `every_ms`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TaskSchedule {
     /// Minute, hour, day of the month, month and day of the week.

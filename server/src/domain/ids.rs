@@ -175,7 +175,24 @@ id!(
     PackageId
 );
 id!(
-    /// An assignment of a package.
+    /// What is assigned: the id of a package, or of a version of a script.
+    ContentId
+);
+
+impl From<PackageId> for ContentId {
+    fn from(id: PackageId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<ScriptVersionId> for ContentId {
+    fn from(id: ScriptVersionId) -> Self {
+        Self(id.0)
+    }
+}
+
+id!(
+    /// An assignment of a package or a script.
     AssignmentId
 );
 id!(

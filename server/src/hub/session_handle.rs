@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use muster_protocol::frame::Command;
-use muster_protocol::package::AssignedPackage;
+use muster_protocol::package::AssignedItem;
 use muster_protocol::{CloseCode, CommandName, Permissions};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
@@ -34,7 +34,7 @@ pub enum SessionMessage {
     /// Send the agent what it must know of the server's authority.
     Authorities,
     /// Send the agent everything that is assigned to it.
-    Assignments(Box<[AssignedPackage]>),
+    Assignments(Box<[AssignedItem]>),
     /// Ask the agent to reconnect after this delay, and end the session.
     Drain { reconnect_delay_ms: u64 },
 }
@@ -77,6 +77,7 @@ pub struct SessionParams {
     pub supports_files: bool,
     pub supports_steps: bool,
     pub supports_assignments: bool,
+    pub supports_assigned_scripts: bool,
     /// Most durable commands that the agent may have at once.
     pub max_in_flight: usize,
     pub grant: Arc<KeyGrant>,
@@ -98,6 +99,7 @@ pub struct SessionHandle {
     pub supports_files: bool,
     pub supports_steps: bool,
     supports_assignments: bool,
+    supports_assigned_scripts: bool,
     /// The agent was sent assignments, or it is not known what it has.
     has_assignments: AtomicBool,
     pub pending_replies: PendingReplies,
@@ -140,6 +142,7 @@ impl SessionHandle {
             supports_files: params.supports_files,
             supports_steps: params.supports_steps,
             supports_assignments: params.supports_assignments,
+            supports_assigned_scripts: params.supports_assigned_scripts,
             has_assignments: AtomicBool::new(true),
             pending_replies: PendingReplies::default(),
             rules: ReportedRules::default(),
@@ -237,6 +240,11 @@ impl SessionHandle {
     /// True if assignments may be sent: the agent understands them, and its inventory is reconciled.
     pub fn takes_assignments(&self) -> bool {
         self.supports_assignments && self.is_ready.load(Ordering::Acquire)
+    }
+
+    /// True if these may be scripts of the library.
+    pub fn takes_assigned_scripts(&self) -> bool {
+        self.supports_assigned_scripts && self.takes_assignments()
     }
 
     /// True unless the agent was sent an empty list of assignments.

@@ -281,8 +281,12 @@ impl Services {
             cache: cache.clone(),
             counting: Arc::new(Semaphore::new(1)),
         };
-        let library = library::Library { store: store(), clock: clock() };
         let assignment_changes = Arc::<Notify>::default();
+        let library = library::Library {
+            store: store(),
+            clock: clock(),
+            assignments_changed: Arc::clone(&assignment_changes),
+        };
         let packages = library::packages::Packages::new(
             store(),
             clock(),

@@ -314,8 +314,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Download the archive with this SHA-256, or a range of it.
-         * @description For agents: needs an agent key of the tenant. Agents learn the SHA-256 from the command that runs the package.
+         * Download the archive with this SHA-256, or a range of it; or the body of a script that is assigned, as a whole.
+         * @description For agents: needs an agent key of the tenant. Agents learn the SHA-256 from the command or the assignment.
          */
         get: operations["download_package_archive"];
         put?: never;
@@ -844,8 +844,8 @@ export interface paths {
         get: operations["list_assignments"];
         put?: never;
         /**
-         * Assign a package to the agents of a target, also to those that join it later.
-         * @description Each agent gets the package when it is connected, and runs it at its due times, also while it is not.
+         * Assign a package or a script to the agents of a target, also to those that join it later.
+         * @description Each agent gets it when it is connected, and runs it at its due times, also while it is not.
          *
          *     Needs the scope `schedules:write` and `commands:run`.
          */
@@ -874,7 +874,7 @@ export interface paths {
         post?: never;
         /**
          * Delete an assignment.
-         * @description Its agents remove the package; runs that they have started end.
+         * @description Its agents remove what it names; runs that they have started end.
          *
          *     Needs the scope `schedules:write` and `commands:run`.
          */
@@ -882,8 +882,8 @@ export interface paths {
         options?: never;
         head?: never;
         /**
-         * Change the name, the target, or the version of the package, which reaches the agents at once or in waves.
-         * @description Change the name, the target, or the version of the package, which reaches the agents at once or in waves.
+         * Change the name, the target, or the version, which reaches the agents at once or in waves.
+         * @description Change the name, the target, or the version, which reaches the agents at once or in waves.
          *
          *     Needs the scope `schedules:write` and `commands:run`.
          */
@@ -4974,7 +4974,7 @@ export interface components {
         };
         /**
          * Format: uuid
-         * @description An assignment of a package.
+         * @description An assignment of a package or a script.
          */
         AssignmentId: string;
         /** @description Brings a version to the agents in waves. Agents that no wave has reached keep the former version. */
@@ -4992,7 +4992,7 @@ export interface components {
              * @description What agents have until their wave starts; `null` if the assignment is new.
              * @example package:backup@1.1.0
              */
-            former_package?: string | null;
+            former_script?: string | null;
             /** @description Why it halted. */
             halt_reason?: string | null;
             /** Format: int64 */
@@ -5011,23 +5011,32 @@ export interface components {
             wave: number;
             wave_size: components["schemas"]["WaveSize"];
         };
-        /** @description A version of a package that is wanted on the agents of a target. */
+        /** @description When a script that is assigned is due: `cron` or `every_ms`. */
+        AssignmentSchedule: {
+            /** @description Minute, hour, day of the month, month and day of the week. */
+            cron?: string | null;
+            /** @description An interval that counts from the Unix epoch: 1 s to 366 days. */
+            every_ms?: number | null;
+            /** @description The IANA name of the zone of `cron`. Default: UTC. */
+            time_zone?: string | null;
+        };
+        /** @description A version of a package or a script that is wanted on the agents of a target. */
         AssignmentView: {
             changed_at: components["schemas"]["Timestamp"];
             created_at: components["schemas"]["Timestamp"];
             created_by: components["schemas"]["PrincipalId"];
             id: components["schemas"]["AssignmentId"];
             /**
-             * @description `task` or `service`, as the package says.
+             * @description `task` or `service`, as the package says, or `script`.
              * @example task
              */
             kind: string;
             name: string;
-            /** @example package:backup@1.2.0 */
-            package: string;
-            package_id: components["schemas"]["PackageId"];
             parameters: components["schemas"]["ScriptParameters"];
             rollout?: components["schemas"]["AssignmentRolloutView"] | null;
+            schedule?: components["schemas"]["AssignmentSchedule"] | null;
+            /** @example package:backup@1.2.0 */
+            script: string;
             target: components["schemas"]["TargetSpec"];
         };
         /** @description A signed document about one execution. */
@@ -5612,14 +5621,15 @@ export interface components {
              */
             confirm_agent_count?: number | null;
             name: components["schemas"]["Name"];
-            /**
-             * @description `package:NAME@VERSION`, or `package:NAME` for the version that was uploaded last. Its kind must be
-             *     `task` or `service`.
-             */
-            package: string;
             /** @description Of each run. They can't be secret, because hosts keep them, and never change. */
             parameters?: components["schemas"]["ScriptParameters"];
             rollout?: components["schemas"]["AssignmentRolloutBody"] | null;
+            schedule?: components["schemas"]["AssignmentSchedule"] | null;
+            /**
+             * @description `package:NAME@VERSION`, or `package:NAME` for the version that was uploaded last; its kind must be `task` or
+             *     `service`. Or `library:NAME@VERSION`, or `library:NAME` for the current version of the script.
+             */
+            script: string;
             target: components["schemas"]["TargetSpec"];
         };
         /** @description A new calendar. */
@@ -8797,9 +8807,9 @@ export interface components {
              */
             confirm_agent_count?: number | null;
             name?: components["schemas"]["Name"] | null;
-            /** @description Another version of the same package. */
-            package?: string | null;
             rollout?: components["schemas"]["AssignmentRolloutBody"] | null;
+            /** @description Another version of the same package or script. */
+            script?: string | null;
             target?: components["schemas"]["TargetSpec"] | null;
         };
         /** @description Changes to a calendar. Missing fields keep their values. */

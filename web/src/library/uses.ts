@@ -11,6 +11,11 @@ export interface Use {
 const MAX_READ = 2_000;
 
 type Named = { id: string; name: string; job: Pick<Schemas['ScheduledJob'], 'script' | 'steps'> };
+type Assigned = Pick<Schemas['AssignmentView'], 'id' | 'name' | 'kind' | 'script'>;
+
+/** The assignments of one of these scripts or packages. */
+export const assignmentsOf = (assignments: readonly Assigned[], isOne: (script: string) => boolean): Use[] =>
+  assignments.filter(({ script }) => isOne(script)).map(({ id, name, kind }) => ({ kind: kind === 'service' ? 'service' : 'assignment', id, name }));
 
 /** Those whose job runs one of these scripts, also as a step. */
 export function usesOf(schedules: readonly Named[], hooks: readonly Named[], isOne: (script: string) => boolean): Use[] {
@@ -21,16 +26,17 @@ export function usesOf(schedules: readonly Named[], hooks: readonly Named[], isO
 const PAGES: Record<Use['kind'], string> = { schedule: '/schedules', hook: '/settings/hooks', assignment: '/library/assignments', service: '/library/services' };
 export const hrefOf = (use: Use): string => `${PAGES[use.kind]}/${use.id}`;
 
-/** `key` names what `isOne` looks for. */
+/** `key` names what `isOne` looks for. Assignments of packages are shown by themselves. */
 export const usesQuery = (isEnabled: boolean, key: string, isOne: (script: string) => boolean) => ({
   queryKey: ['uses', key],
   enabled: isEnabled,
   staleTime: 0,
   queryFn: async (): Promise<Use[]> => {
-    const [schedules, hooks] = await Promise.all([
+    const [schedules, hooks, assignments] = await Promise.all([
       readAll((cursor) => data(api.GET('/api/schedules', { params: { query: { cursor, limit: 500 } } })), MAX_READ),
       readAll((cursor) => data(api.GET('/api/hooks', { params: { query: { cursor, limit: 500 } } })), MAX_READ),
+      readAll((cursor) => data(api.GET('/api/assignments', { params: { query: { cursor, limit: 500 } } })), MAX_READ),
     ]);
-    return usesOf(schedules, hooks, isOne);
+    return [...usesOf(schedules, hooks, isOne), ...assignmentsOf(assignments.filter(({ kind }) => kind === 'script'), isOne)];
   },
 });

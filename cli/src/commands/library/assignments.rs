@@ -1,6 +1,7 @@
-//! `muster assignments`: packages that are wanted on agents.
+//! `muster assignments`: packages and scripts that are wanted on agents.
 
 use clap::Subcommand;
+use muster_protocol::library::LIBRARY_PREFIX;
 use muster_protocol::package::PACKAGE_PREFIX;
 use muster_protocol::parameter::Parameters;
 use reqwest::Method;
@@ -19,9 +20,10 @@ use crate::session::{ResourceKind, Session};
 
 const ASSIGNMENT: &str = "Assignment";
 const ROLLOUT: &str = "Rollout";
+const SCHEDULE: &str = "Schedule of a script";
 const COLUMNS: [Column; 5] = [
     Column::of("NAME", "name"),
-    Column::of("PACKAGE", "package"),
+    Column::of("SCRIPT", "script"),
     Column::by("TARGET", target_expression),
     Column::of("CHANGED", "changed_at"),
     Column::of("ID", "id"),
@@ -41,12 +43,17 @@ const AGENT_COLUMNS: [Column; 8] = [
 pub const OPTIONS: OptionNames = &[
     option("name", "NAME or --name")
         .expects("1 to 128 characters, without control characters or spaces at the ends"),
-    option("package", "--package"),
+    option("script", "--package or --script"),
+    option("schedule", "--cron or --every"),
+    option("schedule.cron", "--cron")
+        .expects("minute, hour, day of the month, month and day of the week, such as '30 2 * * *'"),
+    option("schedule.time_zone", "--time-zone").expects("a name such as Europe/Berlin"),
+    option("schedule.every_ms", "--every"),
     TARGET,
     TARGET_EXPRESSION,
     TARGET_TAGS,
     option("parameters", "--parameter"),
-    option("rollout", "--wave").expects("another version of the package"),
+    option("rollout", "--wave").expects("another version"),
     option("rollout.wave_size", "--wave").expects("a number, or a percentage such as 10%"),
     option("rollout.max_failures", "--max-failures")
         .expects("a number, or a percentage such as 5%"),
@@ -80,23 +87,30 @@ enum Action {
         #[command(flatten)]
         limit: Limit,
     },
-    /// Assign a package of kind task or service to agents, also to those that join later
+    /// Assign a package of kind task or service, or a script with a schedule, to agents, also to those that join later
     ///
     ///   muster assignments add nightly-backup --package backup@1.2.0 --on tag:web
+    ///   muster assignments add disk-report --script disk-report --cron '0 6 * * *' --on all
     #[command(verbatim_doc_comment)]
     Add {
         /// Name of the new assignment
         name: String,
         /// Package: NAME for its newest version, or NAME@VERSION
         #[arg(long, value_name = "PACKAGE", help_heading = ASSIGNMENT)]
-        package: String,
+        #[arg(required_unless_present = "script", conflicts_with = "script")]
+        package: Option<String>,
+        /// Script of the library: NAME for its current version, or NAME@VERSION
+        #[arg(long, value_name = "SCRIPT", help_heading = ASSIGNMENT)]
+        script: Option<String>,
+        #[command(flatten)]
+        schedule: ScheduleOptions,
         /// Parameter of each run; repeatable
         #[arg(short, long = "parameter", value_name = "NAME=VALUE", help_heading = ASSIGNMENT)]
         parameters: Vec<String>,
         #[command(flatten)]
         settings: Settings,
     },
-    /// Change the name, the target, or the version of the package, at once or in waves
+    /// Change the name, the target, or the version, at once or in waves
     ///
     ///   muster assignments edit nightly-backup --package backup@1.3.0 --wave 10%
     #[command(verbatim_doc_comment)]
@@ -107,8 +121,11 @@ enum Action {
         #[arg(long, help_heading = ASSIGNMENT)]
         name: Option<String>,
         /// Another version of the package, NAME@VERSION
-        #[arg(long, value_name = "PACKAGE", help_heading = ASSIGNMENT)]
+        #[arg(long, value_name = "PACKAGE", conflicts_with = "script", help_heading = ASSIGNMENT)]
         package: Option<String>,
+        /// Another version of the script, NAME@VERSION
+        #[arg(long, value_name = "SCRIPT", help_heading = ASSIGNMENT)]
+        script: Option<String>,
         #[command(flatten)]
         settings: Settings,
     },
@@ -127,11 +144,41 @@ enum Action {
         /// Assignment: an id, a name, or a unique prefix of one
         assignment: String,
     },
-    /// Delete an assignment: its hosts remove the package
+    /// Delete an assignment: its hosts remove the package or the script
     Remove {
         /// Assignment: an id or a full name
         assignment: String,
     },
+}
+
+/// When a script is due. A package has its own schedule.
+#[derive(Debug, clap::Args)]
+struct ScheduleOptions {
+    /// When the script is due: minute, hour, day of the month, month, day of the week
+    #[arg(long, value_name = "EXPRESSION", requires = "script", conflicts_with = "every", help_heading = SCHEDULE)]
+    cron: Option<String>,
+    /// Time zone of --cron [default: UTC]
+    #[arg(long, value_name = "ZONE", requires = "cron", help_heading = SCHEDULE)]
+    time_zone: Option<String>,
+    /// Run the script at this interval
+    #[arg(long, value_name = "TIME", value_parser = milliseconds, requires = "script", help_heading = SCHEDULE)]
+    every: Option<u64>,
+}
+
+impl ScheduleOptions {
+    fn body(&self) -> Option<Value> {
+        let mut body = Map::new();
+        if let Some(cron) = &self.cron {
+            body.insert("cron".into(), cron.as_str().into());
+        }
+        if let Some(zone) = &self.time_zone {
+            body.insert("time_zone".into(), zone.as_str().into());
+        }
+        if let Some(ms) = self.every {
+            body.insert("every_ms".into(), ms.into());
+        }
+        (!body.is_empty()).then(|| body.into())
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -177,11 +224,13 @@ impl Settings {
 }
 
 /// The reference of the API; people leave out the prefix.
-fn reference(typed: &str) -> String {
-    match typed.starts_with(PACKAGE_PREFIX) {
+fn reference(package: Option<&str>, script: Option<&str>) -> Option<String> {
+    let with_prefix = |prefix: &str, typed: &str| match typed.starts_with(prefix) {
         true => typed.to_owned(),
-        false => format!("{PACKAGE_PREFIX}{typed}"),
-    }
+        false => format!("{prefix}{typed}"),
+    };
+    let script = script.map(|typed| with_prefix(LIBRARY_PREFIX, typed));
+    package.map(|typed| with_prefix(PACKAGE_PREFIX, typed)).or(script)
 }
 
 fn parameters(pairs: &[String]) -> Result<Parameters, CliError> {
@@ -221,22 +270,25 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
                 .show(session)
                 .await
         }
-        Action::Add { name, package, parameters: pairs, settings } => {
+        Action::Add { name, package, script, schedule, parameters: pairs, settings } => {
             let mut body = settings.body();
             body.insert("name".into(), name.into());
-            body.insert("package".into(), reference(&package).into());
+            body.insert("script".into(), reference(package.as_deref(), script.as_deref()).into());
+            if let Some(schedule) = schedule.body() {
+                body.insert("schedule".into(), schedule);
+            }
             body.insert("parameters".into(), json!(parameters(&pairs)?));
             let said = about("Assignment", "is created");
             session.change(Method::POST, &["assignments"], &body.into(), said).await
         }
-        Action::Edit { assignment, name, package, settings } => {
+        Action::Edit { assignment, name, package, script, settings } => {
             let id = id_of(&assignment).await?;
             let mut body = settings.body();
             if let Some(name) = name {
                 body.insert("name".into(), name.into());
             }
-            if let Some(package) = package {
-                body.insert("package".into(), reference(&package).into());
+            if let Some(reference) = reference(package.as_deref(), script.as_deref()) {
+                body.insert("script".into(), reference.into());
             }
             if body.is_empty() {
                 return Err(CliError::Usage("give at least one option to change".into()));

@@ -2,27 +2,31 @@
 
 use std::collections::HashSet;
 
-use muster_protocol::library::ScriptSignature;
-use muster_protocol::package::{PackageKind, PackagePin, ServiceReport};
+use muster_protocol::library::{LIBRARY_PREFIX, ScriptSignature};
+use muster_protocol::package::{
+    PACKAGE_PREFIX, PackageKind, PackagePin, ServiceReport, TaskSchedule,
+};
 use muster_protocol::parameter::Parameters;
 use strum::{EnumString, IntoStaticStr};
 
 use crate::domain::access::keys::key_rights::KeyRights;
-use crate::domain::ids::{AgentId, AssignmentId, PackageId, PrincipalId, TenantId};
+use crate::domain::ids::{AgentId, AssignmentId, ContentId, PrincipalId, TenantId};
 use crate::domain::time::Timestamp;
 
-/// A version of a package that is wanted on the agents of a target.
+/// A version of a package, or of a script, that is wanted on the agents of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssignmentRecord {
     pub id: AssignmentId,
     pub tenant_id: TenantId,
     pub name: String,
-    pub package_id: PackageId,
-    /// Of the package: name and version.
-    pub package_name: String,
-    pub package_version: String,
-    /// Of the package, all of whose assigned versions have it.
+    pub content_id: ContentId,
+    /// Of the package or the script: name and version.
+    pub content_name: String,
+    pub content_version: String,
+    /// All versions that are assigned one after the other have the same one.
     pub kind: AssignedKind,
+    /// Of a script: a `TaskSchedule`, JSON. It never changes.
+    pub schedule: Option<String>,
     /// A `TargetSpec`, JSON.
     pub target: String,
     /// Of each run, JSON. They never change.
@@ -38,17 +42,49 @@ impl AssignmentRecord {
     pub fn parameters(&self) -> Parameters {
         serde_json::from_str(&self.parameters).unwrap_or_default()
     }
+
+    /// When a script is due. A package of kind `task` has its own schedule.
+    pub fn schedule(&self) -> Option<TaskSchedule> {
+        self.schedule.as_deref().and_then(|text| serde_json::from_str(text).ok())
+    }
+
+    /// `package:NAME` or `library:NAME`, as rules and executions name it.
+    pub fn script(&self) -> String {
+        format!("{}{}", self.kind.prefix(), self.content_name)
+    }
+
+    /// The same with this version.
+    pub fn reference_to(&self, version: &str) -> String {
+        format!("{}@{version}", self.script())
+    }
+
+    /// The same with the version that is assigned.
+    pub fn reference(&self) -> String {
+        self.reference_to(&self.content_version)
+    }
 }
 
-/// What hosts do with an assigned package.
+/// What is assigned, and what hosts do with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum AssignedKind {
+    /// A package that runs at the due times of its own schedule.
     Task,
+    /// A package that hosts keep running.
     Service,
+    /// A script of the library that runs at the due times of the assignment.
+    Script,
 }
 
 impl AssignedKind {
+    /// Of references to what is assigned.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Task | Self::Service => PACKAGE_PREFIX,
+            Self::Script => LIBRARY_PREFIX,
+        }
+    }
+
     /// `None` for packages that can't be assigned.
     pub fn of(kind: PackageKind) -> Option<Self> {
         match kind {
@@ -100,14 +136,16 @@ pub struct WantedRollout {
     pub reached: HashSet<AgentId>,
 }
 
-/// What hosts get of a version of a package.
+/// What hosts get of a version of a package or a script.
 #[derive(Debug, Clone)]
 pub struct AssignedContent {
-    /// The document of the package, byte for byte.
+    /// Its document, byte for byte.
     pub document: String,
     /// What publishers have signed about it.
     pub signatures: Vec<ScriptSignature>,
     pub pin: PackagePin,
+    /// Of a script: the size of its body.
+    pub body_bytes: Option<u64>,
 }
 
 /// The last report of a host about an assignment.

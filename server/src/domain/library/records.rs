@@ -8,7 +8,7 @@ use crate::domain::time::Timestamp;
 /// What submits a script later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptUse {
-    /// `schedule` or `hook`.
+    /// `schedule`, `hook` or `assignment`.
     pub kind: &'static str,
     pub name: String,
 }

@@ -8,7 +8,7 @@ use crate::domain::library::assignment_records::AssignmentRecord;
 use crate::domain::library::assignment_rollout::AssignmentRollout;
 use crate::domain::time::Timestamp;
 use crate::http::views::stored_json;
-use crate::services::library::assignments::{RolloutRequest, reference_to};
+use crate::services::library::assignments::RolloutRequest;
 
 /// Brings a version to the agents in waves. Agents that no wave has reached keep the former version.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -46,7 +46,7 @@ pub(super) struct AssignmentRolloutView {
     wave: i32,
     /// What agents have until their wave starts; `null` if the assignment is new.
     #[schema(example = "package:backup@1.1.0")]
-    former_package: Option<String>,
+    former_script: Option<String>,
     #[schema(value_type = Object)]
     wave_size: Value,
     #[schema(value_type = Object)]
@@ -57,12 +57,12 @@ pub(super) struct AssignmentRolloutView {
 
 impl AssignmentRolloutView {
     pub(super) fn of(row: &AssignmentRecord, rollout: AssignmentRollout) -> Self {
-        let former = rollout.former.map(|former| reference_to(row, former.version));
+        let former = rollout.former.map(|former| row.reference_to(&former.version));
         Self {
             state: rollout.state.as_str(),
             halt_reason: rollout.halt_reason,
             wave: rollout.wave,
-            former_package: former,
+            former_script: former,
             wave_size: stored_json(&rollout.wave_size),
             max_failures: stored_json(&rollout.max_failures),
             healthy_for_ms: rollout.healthy_for_ms,

@@ -1,11 +1,11 @@
-//! `/api/assignments`: packages that are wanted on agents.
+//! `/api/assignments`: packages and scripts that are wanted on agents.
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use muster_protocol::frame::Outcome;
 use muster_protocol::object::Object;
-use muster_protocol::package::{ServiceHealth, ServiceLimits, ServiceReport};
+use muster_protocol::package::{ServiceHealth, ServiceLimits, ServiceReport, TaskSchedule};
 use muster_protocol::parameter::Parameters;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use super::assignment_rollouts::{AssignmentRolloutBody, AssignmentRolloutView};
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::fleet::target::TargetSpec;
-use crate::domain::ids::{AgentId, AssignmentId, CommandId, PackageId, PrincipalId};
+use crate::domain::ids::{AgentId, AssignmentId, CommandId, PrincipalId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Id, PageParams, Params, page};
@@ -24,7 +24,7 @@ use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
 use crate::services::library::assignments::{
-    AssignedAgent, AssignmentHold, AssignmentRequest, AssignmentSnapshot, reference,
+    AssignedAgent, AssignmentHold, AssignmentRequest, AssignmentSnapshot,
 };
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -42,20 +42,54 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[serde(deny_unknown_fields)]
 struct CreateAssignment {
     name: String,
-    /// `package:NAME@VERSION`, or `package:NAME` for the version that was uploaded last. Its kind must be
-    /// `task` or `service`.
+    /// `package:NAME@VERSION`, or `package:NAME` for the version that was uploaded last; its kind must be `task` or
+    /// `service`. Or `library:NAME@VERSION`, or `library:NAME` for the current version of the script.
     #[schema(example = "package:backup@1.2.0")]
-    package: String,
+    script: String,
     #[schema(value_type = TargetSpec)]
     target: Object<TargetSpec>,
     /// Of each run. They can't be secret, because hosts keep them, and never change.
     #[serde(default)]
     #[schema(value_type = Object)]
     parameters: Parameters,
+    /// When a script of the library is due; required with one, and refused with a package, which has its own. It never
+    /// changes.
+    schedule: Option<AssignmentSchedule>,
     /// Brings the version to the agents in waves; all at once if absent.
     rollout: Option<AssignmentRolloutBody>,
     /// The number of agents that the target matches now, if the ladder of the tenant asks for it.
     confirm_agent_count: Option<u64>,
+}
+
+/// When a script that is assigned is due: `cron` or `every_ms`.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct AssignmentSchedule {
+    /// Minute, hour, day of the month, month and day of the week.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "0 3 * * *")]
+    cron: Option<String>,
+    /// The IANA name of the zone of `cron`. Default: UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "Europe/Berlin")]
+    time_zone: Option<String>,
+    /// An interval that counts from the Unix epoch: 1 s to 366 days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    every_ms: Option<u64>,
+}
+
+impl From<AssignmentSchedule> for TaskSchedule {
+    fn from(body: AssignmentSchedule) -> Self {
+        let AssignmentSchedule { cron, time_zone, every_ms } = body;
+        Self { cron, time_zone, every_ms }
+    }
+}
+
+impl From<TaskSchedule> for AssignmentSchedule {
+    fn from(schedule: TaskSchedule) -> Self {
+        let TaskSchedule { cron, time_zone, every_ms } = schedule;
+        Self { cron, time_zone, every_ms }
+    }
 }
 
 /// Changes to an assignment. Missing fields keep their values.
@@ -63,9 +97,9 @@ struct CreateAssignment {
 #[serde(deny_unknown_fields)]
 struct UpdateAssignment {
     name: Option<String>,
-    /// Another version of the same package.
+    /// Another version of the same package or script.
     #[schema(example = "package:backup@1.3.0")]
-    package: Option<String>,
+    script: Option<String>,
     #[schema(value_type = Option<TargetSpec>)]
     target: Option<Object<TargetSpec>>,
     /// Brings the version to the agents in waves; all at once if absent.
@@ -74,17 +108,18 @@ struct UpdateAssignment {
     confirm_agent_count: Option<u64>,
 }
 
-/// A version of a package that is wanted on the agents of a target.
+/// A version of a package or a script that is wanted on the agents of a target.
 #[derive(Debug, Serialize, ToSchema)]
 struct AssignmentView {
     id: AssignmentId,
     name: String,
-    /// `task` or `service`, as the package says.
+    /// `task` or `service`, as the package says, or `script`.
     #[schema(example = "task")]
     kind: &'static str,
     #[schema(example = "package:backup@1.2.0")]
-    package: String,
-    package_id: PackageId,
+    script: String,
+    /// Of a script.
+    schedule: Option<AssignmentSchedule>,
     #[schema(value_type = TargetSpec)]
     target: Value,
     #[schema(value_type = Object)]
@@ -169,11 +204,11 @@ impl From<AssignmentSnapshot> for AssignmentView {
         Self {
             rollout: rollout.map(|rollout| AssignmentRolloutView::of(&row, rollout)),
             kind: row.kind.as_str(),
-            package: reference(&row),
+            script: row.reference(),
+            schedule: row.schedule().map(AssignmentSchedule::from),
             parameters: row.parameters(),
             id: row.id,
             name: row.name,
-            package_id: row.package_id,
             target: stored_json(&row.target),
             created_by: row.created_by,
             created_at: row.created_at,
@@ -221,8 +256,8 @@ async fn list_assignments(
     Ok(axum::Json(page.map(AssignmentView::from).into()))
 }
 
-/// Assign a package to the agents of a target, also to those that join it later. Each agent gets the package
-/// when it is connected, and runs it at its due times, also while it is not.
+/// Assign a package or a script to the agents of a target, also to those that join it later. Each agent gets it when it
+/// is connected, and runs it at its due times, also while it is not.
 #[utoipa::path(post, path = "/api/assignments", tag = "library", request_body = CreateAssignment,
     responses((status = 201, body = AssignmentView), (status = 403, body = Problem), (status = 409, body = Problem),
         (status = 422, body = Problem)))]
@@ -233,7 +268,8 @@ async fn create_assignment(
 ) -> ApiResult<Response> {
     let request = AssignmentRequest {
         name: Some(body.name),
-        package: Some(body.package),
+        script: Some(body.script),
+        schedule: body.schedule.map(Into::into),
         target: Some(body.target.0),
         parameters: body.parameters,
         rollout: body.rollout.map(Into::into),
@@ -256,7 +292,7 @@ async fn get_assignment(
     Ok(axum::Json(state.services.assignments.get(&caller, AssignmentId(id)).await?.into()))
 }
 
-/// Change the name, the target, or the version of the package, which reaches the agents at once or in waves.
+/// Change the name, the target, or the version, which reaches the agents at once or in waves.
 #[utoipa::path(patch, path = "/api/assignments/{id}", tag = "library", params(("id" = uuid::Uuid, Path)),
     request_body = UpdateAssignment,
     responses((status = 200, body = AssignmentView), (status = 403, body = Problem), (status = 404, body = Problem),
@@ -269,7 +305,8 @@ async fn update_assignment(
 ) -> ApiResult<axum::Json<AssignmentView>> {
     let request = AssignmentRequest {
         name: body.name,
-        package: body.package,
+        script: body.script,
+        schedule: None,
         target: body.target.map(|target| target.0),
         parameters: Parameters::default(),
         rollout: body.rollout.map(Into::into),
@@ -279,7 +316,7 @@ async fn update_assignment(
     Ok(axum::Json(assignments.update(&caller, AssignmentId(id), request).await?.into()))
 }
 
-/// Delete an assignment. Its agents remove the package; runs that they have started end.
+/// Delete an assignment. Its agents remove what it names; runs that they have started end.
 #[utoipa::path(delete, path = "/api/assignments/{id}", tag = "library", params(("id" = uuid::Uuid, Path)),
     responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem)))]
 async fn delete_assignment(

@@ -22,7 +22,7 @@ use crate::http::extract::{Body, Id, PageParams, Params, page};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
-use crate::services::library::assignments::{ServiceControlRequest, ServiceOverview, reference};
+use crate::services::library::assignments::{ServiceControlRequest, ServiceOverview};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -103,7 +103,7 @@ struct ControlledService {
 impl From<ServiceOverview> for ServiceView {
     fn from(service: ServiceOverview) -> Self {
         Self {
-            package: reference(&service.row),
+            package: service.row.reference(),
             target: stored_json(&service.row.target),
             id: service.row.id,
             name: service.row.name,

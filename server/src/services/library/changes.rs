@@ -154,14 +154,17 @@ impl Library {
     /// Deletes a script with its versions. Work that waits for a host does not run any more.
     ///
     /// # Errors
-    /// 409 `script_in_use` names schedules and hooks that run it, unless `is_forced`.
+    /// 409 `script_in_use` names schedules, hooks and assignments that run it, unless `is_forced`.
     pub async fn delete(&self, caller: &Caller, id: ScriptId, is_forced: bool) -> Result<()> {
         require_write(caller)?;
         let row = self.find(caller, id).await?;
         let detail = json!({"name": row.name, "latest_version": row.latest_version});
         let audit = caller.audit("script.delete", subject(id), &detail, self.clock.now());
         match self.store.tenant(row.tenant_id).delete_script(id, is_forced, audit).await? {
-            ScriptDeletion::Deleted => Ok(()),
+            ScriptDeletion::Deleted => {
+                self.assignments_changed.notify_one();
+                Ok(())
+            }
             ScriptDeletion::Unknown => Err(UNKNOWN),
             ScriptDeletion::InUse(uses) => Err(in_use(caller, &uses)),
         }
@@ -202,7 +205,7 @@ fn in_use(caller: &Caller, uses: &[ScriptUse]) -> ServiceError {
         let named: Vec<_> = uses.iter().map(|one| format!("{} `{}`", one.kind, one.name)).collect();
         named.join(", ")
     } else {
-        "schedules or hooks that you may not see".to_owned()
+        "schedules, hooks or assignments that you may not see".to_owned()
     };
     ServiceError::Conflict {
         code: "script_in_use",

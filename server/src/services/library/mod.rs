@@ -10,9 +10,11 @@ mod signatures;
 mod starter;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use muster_protocol::library::{ScriptSignature, sha256_hex};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 pub use self::request::{ScriptContentRequest, ScriptRequest};
 pub use self::starter::StarterScript;
@@ -41,6 +43,8 @@ const UNKNOWN_VERSION: ServiceError = ServiceError::NotFound("version of this sc
 pub struct Library {
     pub(in crate::services) store: Store,
     pub(in crate::services) clock: Clock,
+    /// What agents get of their assignments has changed.
+    pub(in crate::services) assignments_changed: Arc<Notify>,
 }
 
 /// A script with what its current version runs.

@@ -65,6 +65,7 @@ impl Library {
                 detail: format!("a version has at most {MAX_SIGNATURES} signatures"),
             });
         }
+        self.assignments_changed.notify_one();
         self.version(caller, id, version).await
     }
 }

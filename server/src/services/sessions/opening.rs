@@ -87,6 +87,10 @@ impl Sessions {
         };
         opened.lost.iter().for_each(|command_id| self.hub.notify_maybe_ended(*command_id));
         let grant = Arc::new(to_grant(&opened.key));
+        let supports = |capability: &str| {
+            registration.is_full()
+                && registration.capabilities.iter().any(|name| name == capability)
+        };
         let (handle, messages) = SessionHandle::new(SessionParams {
             agent_id: opened.agent_id,
             tenant_id: grant.tenant_id,
@@ -94,21 +98,13 @@ impl Sessions {
             is_full: registration.is_full(),
             is_http: request.transport == Transport::Http,
             capabilities: registration.capabilities.iter().filter_map(|c| c.parse().ok()).collect(),
-            supports_secrets: registration.is_full()
-                && registration.capabilities.iter().any(|name| name == CAPABILITY),
-            supports_library: registration.is_full()
-                && registration.capabilities.iter().any(|name| name == library::CAPABILITY),
-            supports_packages: registration.is_full()
-                && registration.capabilities.iter().any(|name| name == package::CAPABILITY),
-            supports_files: registration.is_full()
-                && registration.capabilities.iter().any(|name| name == file_transfer::CAPABILITY),
-            supports_steps: registration.is_full()
-                && registration.capabilities.iter().any(|name| name == step::CAPABILITY),
-            supports_assignments: registration.is_full()
-                && registration
-                    .capabilities
-                    .iter()
-                    .any(|name| name == package::ASSIGNMENTS_CAPABILITY),
+            supports_secrets: supports(CAPABILITY),
+            supports_library: supports(library::CAPABILITY),
+            supports_packages: supports(package::CAPABILITY),
+            supports_files: supports(file_transfer::CAPABILITY),
+            supports_steps: supports(step::CAPABILITY),
+            supports_assignments: supports(package::ASSIGNMENTS_CAPABILITY),
+            supports_assigned_scripts: supports(package::ASSIGNED_SCRIPTS_CAPABILITY),
             max_in_flight: usize::try_from(max_executions).unwrap_or(1),
             grant: Arc::clone(&grant),
             secret_until: (opened.key.secret_hash != request.secret_hash.0)

@@ -130,6 +130,7 @@ async fn handle(
         supports_files: is_full,
         supports_steps: is_full,
         supports_assignments: is_full,
+        supports_assigned_scripts: is_full,
         max_in_flight: 1,
         grant: Arc::new(to_grant(&key)),
         secret_until: None,

@@ -20,11 +20,11 @@ use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
     AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AssignmentId,
-    AuditId, CalendarId, CertificateId, CommandId, DeviceLoginId, EventId, FileId, FireId, GroupId,
-    HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId,
-    PackageId, PackageSignatureId, PasskeyId, PrincipalId, RegistrationId, ReleaseId, ScheduleId,
-    ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, TriggerStateId,
-    UserId, WebhookDeliveryId, WebhookKeyId,
+    AuditId, CalendarId, CertificateId, CommandId, ContentId, DeviceLoginId, EventId, FileId,
+    FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId,
+    MailId, MemberId, PackageId, PackageSignatureId, PasskeyId, PrincipalId, RegistrationId,
+    ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId,
+    TokenKeyId, TriggerStateId, UserId, WebhookDeliveryId, WebhookKeyId,
 };
 use crate::domain::integrations::alert::{AlertEndReason, AlertMetric};
 use crate::domain::integrations::event_type::EventType;
@@ -223,7 +223,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AssignmentId, AuditId, CalendarId, CertificateId, CommandId, DeviceLoginId, EventId, FileId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PackageId, PackageSignatureId, PasskeyId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, TriggerStateId, UserId, WebhookDeliveryId, WebhookKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AssignmentId, AuditId, CalendarId, CertificateId, CommandId, ContentId, DeviceLoginId, EventId, FileId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PackageId, PackageSignatureId, PasskeyId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, TriggerStateId, UserId, WebhookDeliveryId, WebhookKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]

@@ -992,11 +992,14 @@ CREATE TABLE assignments (
     id uuid NOT NULL PRIMARY KEY,
     tenant_id uuid NOT NULL,
     name text NOT NULL,
-    package_id uuid NOT NULL,
-    -- Of the package.
-    package_name text NOT NULL,
-    package_version text NOT NULL,
+    -- The package, or the version of the script.
+    content_id uuid NOT NULL,
+    -- Of the package or the script.
+    content_name text NOT NULL,
+    content_version text NOT NULL,
     kind text NOT NULL,
+    -- JSON; null if the package has it, or has none.
+    schedule text,
     target text NOT NULL,
     parameters text NOT NULL,
     created_by uuid NOT NULL,
@@ -1007,14 +1010,14 @@ CREATE TABLE assignments (
 );
 CREATE UNIQUE INDEX assignments_name ON assignments (tenant_id, name) WHERE deleted_at IS NULL;
 CREATE INDEX assignments_tenant ON assignments (tenant_id, id);
-CREATE INDEX assignments_package ON assignments (package_id) WHERE deleted_at IS NULL;
+CREATE INDEX assignments_content ON assignments (content_id) WHERE deleted_at IS NULL;
 
 -- Versions of assignments that reach their agents in waves. A row is deleted when its rollout ends.
 CREATE TABLE assignment_rollouts (
     assignment_id uuid NOT NULL PRIMARY KEY,
     tenant_id uuid NOT NULL,
     -- What agents have until their wave starts; null if the assignment is new.
-    former_package_id uuid,
+    former_content_id uuid,
     former_version text,
     -- JSON.
     wave_size text NOT NULL,
@@ -1029,7 +1032,7 @@ CREATE TABLE assignment_rollouts (
     changed_at bigint NOT NULL
 );
 CREATE INDEX assignment_rollouts_tenant ON assignment_rollouts (tenant_id);
-CREATE INDEX assignment_rollouts_former ON assignment_rollouts (former_package_id);
+CREATE INDEX assignment_rollouts_former ON assignment_rollouts (former_content_id);
 
 -- The agents that a wave has reached.
 CREATE TABLE rollout_shares (

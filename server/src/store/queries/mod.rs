@@ -121,6 +121,7 @@ pub mod schedules {
 }
 /// The library's scripts, their versions and their signatures; packages.
 pub mod library {
+    mod assigned_contents;
     pub(super) mod assignment_rollouts;
     pub(super) mod assignments;
     mod package_signatures;
@@ -186,7 +187,7 @@ pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };
 pub use self::library::assignment_rollouts::{ROLLOUT_UNDER_WAY, RolloutDecision};
-pub use self::library::assignments::{AssignmentLimits, PACKAGE_GONE, TOO_MANY_ASSIGNMENTS};
+pub use self::library::assignments::{AssignmentLimits, CONTENT_GONE, TOO_MANY_ASSIGNMENTS};
 pub use self::library::packages::{
     PACKAGE_ASSIGNED, PACKAGES_FULL, PackageLimits, StoredPackage, TOO_MANY_PACKAGES,
 };

@@ -35,15 +35,15 @@ impl Fixture {
         let tenant = self.store.tenant(tenant_id);
         let found = tenant.assignment(id.expect("assigned")).await.expect("read").expect("there");
         let row = AssignmentRecord {
-            package_id: next,
-            package_version: "2".into(),
+            content_id: next.into(),
+            content_version: "2".into(),
             changed_at: NOW.plus_ms(1),
             ..found
         };
         let rollout = AssignmentRollout {
             assignment_id: row.id,
             tenant_id,
-            former: Some(FormerVersion { package_id: former, version: "1".into() }),
+            former: Some(FormerVersion { content_id: former.into(), version: "1".into() }),
             wave_size: "1".into(),
             max_failures: "0".into(),
             healthy_for_ms: 0,
@@ -109,7 +109,7 @@ async fn agents_that_no_wave_has_reached_keep_the_former_version(fixture: Fixtur
     assert!(tenant.advance_rollout(rollout.clone(), 1, shares).await.expect("stored"));
     assert_eq!(fixture.wanted_on(first).await.as_deref(), Some("reached"));
     assert_eq!(fixture.wanted_on(second).await.as_deref(), Some("former"));
-    for package in [former, row.package_id] {
+    for package in [former, PackageId(row.content_id.0)] {
         let deleted = tenant.delete_package(package, audit(fixture.tenant_id)).await;
         assert!(matches!(deleted, Err(StoreError::Refused(_))), "{deleted:?}");
     }
@@ -127,7 +127,8 @@ async fn agents_that_no_wave_has_reached_keep_the_former_version(fixture: Fixtur
 
 async fn a_version_can_not_change_while_a_rollout_is_under_way(fixture: Fixture) {
     let Begun { row, rollout, former } = fixture.begun().await;
-    let back = AssignmentRecord { package_id: former, changed_at: NOW.plus_ms(2), ..row.clone() };
+    let back =
+        AssignmentRecord { content_id: former.into(), changed_at: NOW.plus_ms(2), ..row.clone() };
     for started in [None, Some(rollout.clone())] {
         let refused = fixture.change(&back, started, row.changed_at).await;
         assert!(matches!(refused, Err(StoreError::Refused(ROLLOUT_UNDER_WAY))), "{refused:?}");
@@ -173,8 +174,8 @@ async fn an_aborted_rollout_leaves_the_former_version_and_nothing_else(fixture: 
     let shares = vec![share(AgentId::new(), ShareState::Done)];
     assert!(tenant.advance_rollout(rollout.clone(), 0, shares).await.expect("stored"));
     let back = AssignmentRecord {
-        package_id: former,
-        package_version: "1".into(),
+        content_id: former.into(),
+        content_version: "1".into(),
         changed_at: NOW.plus_ms(2),
         ..row.clone()
     };

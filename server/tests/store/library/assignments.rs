@@ -66,16 +66,16 @@ impl Fixture {
     async fn assign(
         &self,
         tenant_id: TenantId,
-        package_id: PackageId,
+        content_id: PackageId,
         name: &str,
     ) -> Result<AssignmentId, StoreError> {
-        self.assign_kind(tenant_id, package_id, name, AssignedKind::Task).await
+        self.assign_kind(tenant_id, content_id, name, AssignedKind::Task).await
     }
 
     pub(super) async fn assign_kind(
         &self,
         tenant_id: TenantId,
-        package_id: PackageId,
+        content_id: PackageId,
         name: &str,
         kind: AssignedKind,
     ) -> Result<AssignmentId, StoreError> {
@@ -83,10 +83,11 @@ impl Fixture {
             id: AssignmentId::new(),
             tenant_id,
             name: name.into(),
-            package_id,
-            package_name: "tick".into(),
-            package_version: "1".into(),
+            content_id: content_id.into(),
+            content_name: "tick".into(),
+            content_version: "1".into(),
             kind,
+            schedule: None,
             target: r#"{"expression":"all"}"#.into(),
             parameters: r#"{"WHO":"you"}"#.into(),
             created_by: PrincipalId(Uuid::nil()),

@@ -49,7 +49,7 @@ async fn assign(fixture: &Fixture, expression: &str) -> String {
         entry = \"run.sh\"\n[service]\n";
     let archive = tar_zst(&[file("muster.toml", description), file("run.sh", "sleep 1000\n")]);
     fixture.api.upload("/api/packages", archive).await.expect(201);
-    let body = json!({"name": "kept", "package": "package:kept",
+    let body = json!({"name": "kept", "script": "package:kept",
         "target": {"expression": expression}});
     fixture.api.post("/api/assignments", body).await.expect(201).id().to_owned()
 }

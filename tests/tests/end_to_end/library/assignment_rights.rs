@@ -37,7 +37,7 @@ async fn agent(fixture: &Fixture, name: &str) -> (Agent, String) {
 }
 
 fn everywhere() -> Value {
-    json!({"name": "ticks", "package": "package:tick", "target": {"expression": "all"}})
+    json!({"name": "ticks", "script": "package:tick", "target": {"expression": "all"}})
 }
 
 /// What the API shows of an agent of an assignment.

@@ -63,7 +63,7 @@ impl Fleet {
 
     /// Assigns version 1 to all agents, and returns the path.
     async fn assigned(&self) -> String {
-        let body = json!({"name": "ticks", "package": "package:tick@1",
+        let body = json!({"name": "ticks", "script": "package:tick@1",
             "target": {"expression": "all"}});
         let assignment = self.fixture.api.post("/api/assignments", body).await.expect(201);
         let path = format!("/api/assignments/{}", assignment.id());
@@ -72,7 +72,7 @@ impl Fleet {
     }
 
     async fn roll_out(&self, path: &str) -> Value {
-        let body = json!({"package": "package:tick@2", "rollout": {"wave_size": 1}});
+        let body = json!({"script": "package:tick@2", "rollout": {"wave_size": 1}});
         self.fixture.api.patch(path, body).await.expect(200)
     }
 
@@ -118,7 +118,7 @@ async fn a_failed_wave_halts_and_the_others_keep_the_former_version(fixture: Fix
     let path = fleet.assigned().await;
     let api = &fleet.fixture.api;
     let begun = fleet.roll_out(&path).await;
-    assert_eq!(begun["rollout"]["former_package"], "package:tick@1", "{begun}");
+    assert_eq!(begun["rollout"]["former_script"], "package:tick@1", "{begun}");
     let halted = fleet.halted(&path).await;
     let reason = halted["rollout"].text("halt_reason");
     assert!(reason.starts_with("Halted: 1 failed, the limit is 0."), "{reason}");
@@ -126,7 +126,7 @@ async fn a_failed_wave_halts_and_the_others_keep_the_former_version(fixture: Fix
     let kept = [("a", "2 failed"), ("b", "1 installed"), ("c", "1 installed")];
     fleet.has(&path, &kept).await;
     // While it is under way no other version can be chosen, nor a package deleted that agents have.
-    let again = json!({"package": "package:tick@1"});
+    let again = json!({"script": "package:tick@1"});
     api.patch(&path, again).await.expect_problem(409, "rollout_under_way");
     let packages = api.get("/api/packages?name=tick").await.expect(200);
     for package in packages.list("items") {
@@ -141,7 +141,7 @@ async fn a_failed_wave_halts_and_the_others_keep_the_former_version(fixture: Fix
     let resumed = fleet.fixture.cli().await.run(&["assignments", "resume", "renamed"]).await;
     resumed.expect(0);
     let ended = fleet.ended(&path).await;
-    assert_eq!(ended["package"], "package:tick@2", "{ended}");
+    assert_eq!(ended["script"], "package:tick@2", "{ended}");
     fleet.has(&path, &[("a", "2 installed"), ("b", "2 installed"), ("c", "2 installed")]).await;
     let audit = api.get("/api/audit?limit=100").await.expect(200);
     let actions: Vec<&str> = audit.list("items").iter().map(|entry| entry.text("action")).collect();
@@ -166,10 +166,7 @@ async fn a_rollout_that_is_aborted_brings_the_former_version_back(fixture: Fixtu
     fleet.has(&path, &kept).await;
     let aborted = fleet.fixture.api.post(&format!("{path}/rollout/abort"), json!({})).await;
     let aborted = aborted.expect(200);
-    assert_eq!(
-        (&aborted["package"], &aborted["rollout"]),
-        (&json!("package:tick@1"), &json!(null))
-    );
+    assert_eq!((&aborted["script"], &aborted["rollout"]), (&json!("package:tick@1"), &json!(null)));
     let all =
         [("a", "1 installed"), ("b", "1 installed"), ("c", "1 installed"), ("d", "1 installed")];
     fleet.has(&path, &all).await;
@@ -201,7 +198,7 @@ async fn a_rollout_goes_on_after_the_server_is_killed_in_the_middle_of_a_wave(fi
     let path = fleet.assigned().await;
     // The wave can't end before the server is killed: its agents must stay connected for a while.
     let rollout = json!({"wave_size": 1, "healthy_for_ms": 3_000});
-    let body = json!({"package": "package:tick@2", "rollout": rollout});
+    let body = json!({"script": "package:tick@2", "rollout": rollout});
     fleet.fixture.api.patch(&path, body).await.expect(200);
     eventually("the first wave has started", async || {
         let assignment = fleet.fixture.api.get(&path).await.expect(200);
@@ -212,7 +209,7 @@ async fn a_rollout_goes_on_after_the_server_is_killed_in_the_middle_of_a_wave(fi
     fleet.fixture.server.resume();
     fleet.fixture.server.ready().await;
     let ended = fleet.ended(&path).await;
-    assert_eq!(ended["package"], "package:tick@2", "{ended}");
+    assert_eq!(ended["script"], "package:tick@2", "{ended}");
     fleet.has(&path, &[("a", "2 installed"), ("b", "2 installed"), ("c", "2 installed")]).await;
     let audit = fleet.fixture.api.get("/api/audit?action=assignment.finish").await.expect(200);
     let entries = audit.list("items");

@@ -34,7 +34,7 @@ async fn upload(fixture: &Fixture, version: &str, schedule: &str) -> Value {
 
 /// Assigns the version to all agents, and returns the path of the assignment.
 async fn assign(fixture: &Fixture, version: &str, parameters: Value) -> String {
-    let body = json!({"name": "ticks", "package": format!("package:tick@{version}"),
+    let body = json!({"name": "ticks", "script": format!("package:tick@{version}"),
         "target": {"expression": "all"}, "parameters": parameters});
     let created = fixture.api.post("/api/assignments", body).await;
     let location = created.header("location").to_owned();
@@ -44,7 +44,7 @@ async fn assign(fixture: &Fixture, version: &str, parameters: Value) -> String {
 }
 
 /// Waits until the only agent reports this state, and returns what it reports.
-async fn reported(fixture: &Fixture, path: &str, state: &str) -> Value {
+pub(super) async fn reported(fixture: &Fixture, path: &str, state: &str) -> Value {
     eventually(&format!("the agent reports {state}"), async || {
         let page = fixture.api.get(&format!("{path}/agents")).await.expect(200);
         page.list("items").iter().find(|agent| agent["state"] == state).cloned()
@@ -53,7 +53,7 @@ async fn reported(fixture: &Fixture, path: &str, state: &str) -> Value {
 }
 
 /// The runs of tasks that the server knows, oldest first.
-async fn runs(fixture: &Fixture) -> Vec<Value> {
+pub(super) async fn runs(fixture: &Fixture) -> Vec<Value> {
     let page = fixture.api.get("/api/executions?trigger=task&limit=500").await.expect(200);
     let mut runs = Vec::new();
     for item in page.list("items").iter().rev() {
@@ -62,7 +62,7 @@ async fn runs(fixture: &Fixture) -> Vec<Value> {
     runs
 }
 
-fn lines(log: &std::path::Path) -> usize {
+pub(super) fn lines(log: &std::path::Path) -> usize {
     std::fs::read_to_string(log).map_or(0, |text| text.lines().count())
 }
 
@@ -131,7 +131,7 @@ async fn an_assignment_converges_reports_drift_and_is_removed(fixture: Fixture) 
     fixture.api.delete(&package).await.expect_problem(409, "package_assigned");
 
     // Another version, and a newcomer.
-    fixture.api.patch(&path, json!({"package": "package:tick@2"})).await.expect(200);
+    fixture.api.patch(&path, json!({"script": "package:tick@2"})).await.expect(200);
     reported(&fixture, &path, "installed").await;
     assert!(!archives.join(first.text("sha256")).exists(), "the old version is removed");
     let options = AgentOptions::named("newcomer");
@@ -153,7 +153,7 @@ async fn an_assignment_converges_reports_drift_and_is_removed(fixture: Fixture) 
 }
 
 /// True if the host has no archive and no state of a task.
-fn is_empty(agent: &Agent) -> bool {
+pub(super) fn is_empty(agent: &Agent) -> bool {
     ["package_archives", "task_cursors"].iter().all(|folder| {
         std::fs::read_dir(agent.state_dir().join(folder)).is_ok_and(|files| files.count() == 0)
     })
@@ -201,7 +201,7 @@ async fn another_tenant_sees_no_assignment(fixture: Fixture) {
     }
     other.patch(&path, json!({"name": "stolen"})).await.expect_problem(404, "not_found");
     other.delete(&path).await.expect_problem(404, "not_found");
-    let body = json!({"name": "x", "package": "package:tick", "target": {"expression": "all"}});
+    let body = json!({"name": "x", "script": "package:tick", "target": {"expression": "all"}});
     other.post("/api/assignments", body).await.expect_problem(422, "invalid_field");
 }
 
@@ -213,13 +213,13 @@ async fn an_assignment_that_can_not_hold_is_refused_by_field() {
     fixture.api.upload("/api/packages", archive).await.expect(201);
     upload(&fixture, "1", "every_ms = 60000").await;
     let body = |package: &str, parameters: Value| {
-        json!({"name": "a", "package": package, "target": {"expression": "all"},
+        json!({"name": "a", "script": package, "target": {"expression": "all"},
             "parameters": parameters})
     };
     for (body, field) in [
-        (body("package:job", json!({})), "package"),
-        (body("package:none", json!({})), "package"),
-        (body("tick", json!({})), "package"),
+        (body("package:job", json!({})), "script"),
+        (body("package:none", json!({})), "script"),
+        (body("tick", json!({})), "script"),
         (body("package:tick", json!({})), "parameters"),
         (body("package:tick", json!({"WHO": "a", "OTHER": "b"})), "parameters"),
     ] {
@@ -228,12 +228,12 @@ async fn an_assignment_that_can_not_hold_is_refused_by_field() {
     }
     let path = assign(&fixture, "1", json!({"WHO": "you"})).await;
     let again = body("package:tick", json!({"WHO": "you"}));
-    let again = json!({"name": "ticks", "package": again["package"], "target": again["target"],
+    let again = json!({"name": "ticks", "script": again["script"], "target": again["target"],
         "parameters": again["parameters"]});
     fixture.api.post("/api/assignments", again).await.expect_problem(409, "assignment_exists");
-    let other = json!({"package": "package:job"});
+    let other = json!({"script": "package:job"});
     let refused = fixture.api.patch(&path, other).await.expect(422);
-    assert_eq!(refused["errors"][0]["field"], "package");
+    assert_eq!(refused["errors"][0]["field"], "script");
     // A rule of approval made later asks for consent that an assignment can't wait for.
     let rule = json!({"name": "all packages", "condition": {"scripts": ["package:tick"]}});
     if fixture.api.post("/api/approvals/rules", rule).await.status == 201 {

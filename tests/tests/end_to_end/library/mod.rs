@@ -1,6 +1,7 @@
 //! The library of scripts, with real servers and agents.
 
 mod api;
+mod assigned_scripts;
 mod assignment_rights;
 mod assignment_rollouts;
 mod assignments;

@@ -41,7 +41,7 @@ fn own_folder(fixture: &Fixture, script: &str, settings: &str, body: &str) -> St
     folder.to_str().expect("text").to_owned()
 }
 
-async fn sign(fixture: &Fixture, key: &Path, script: &str, version: &str, body: &str) {
+pub(super) async fn sign(fixture: &Fixture, key: &Path, script: &str, version: &str, body: &str) {
     let cli = fixture.cli().await;
     let own = own_folder(fixture, script, "", body);
     let key = key.to_str().expect("text");

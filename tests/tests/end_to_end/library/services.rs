@@ -60,7 +60,7 @@ async fn upload(fixture: &Fixture, archive: Vec<u8>) {
 
 /// Assigns the package to all agents, and returns the id of the assignment.
 async fn assign(fixture: &Fixture, log: &Path) -> String {
-    let body = json!({"name": "kept", "package": "package:kept",
+    let body = json!({"name": "kept", "script": "package:kept",
         "target": {"expression": "all"}, "parameters": {"LOG": log}});
     fixture.api.post("/api/assignments", body).await.expect(201).id().to_owned()
 }
@@ -195,7 +195,7 @@ async fn a_service_is_stopped_started_and_restarted_by_request(fixture: Fixture)
     // A new version replaces the run.
     upload(&fixture, archive("2", PROGRAM, "")).await;
     let path = format!("/api/assignments/{id}");
-    fixture.api.patch(&path, json!({"package": "package:kept@2"})).await.expect(200);
+    fixture.api.patch(&path, json!({"script": "package:kept@2"})).await.expect(200);
     started(&log, 4).await;
     gone(third).await;
     let running = in_state(&fixture, &id, "running").await;

@@ -161,7 +161,7 @@ async fn tasks_and_services_of_a_host_with_publishers_run_only_if_they_are_signe
     let mut paths = Vec::new();
     for (folder, name) in [(&task, "tick"), (&first, "kept")] {
         push(&fixture, folder).await;
-        let body = json!({"name": name, "package": format!("package:{name}"),
+        let body = json!({"name": name, "script": format!("package:{name}"),
             "target": {"expression": "all"}});
         let assignment = fixture.api.post("/api/assignments", body).await.expect(201);
         let path = format!("/api/assignments/{}", assignment.id());
@@ -180,14 +180,14 @@ async fn tasks_and_services_of_a_host_with_publishers_run_only_if_they_are_signe
 
     // Neither an unsigned version nor, after a signed one, the old version runs.
     push(&fixture, &second).await;
-    fixture.api.patch(kept, json!({"package": "package:kept@2"})).await.expect(200);
+    fixture.api.patch(kept, json!({"script": "package:kept@2"})).await.expect(200);
     let is_refused = |it: &Value| {
         it["error_code"] == "publisher_required" && it["service"]["state"] == "waiting"
     };
     reported(&fixture, kept, "the unsigned version is refused", is_refused).await;
     sign(&fixture, &second, &key, &[]).await;
     reported(&fixture, kept, "the second version runs", is_running).await;
-    fixture.api.patch(kept, json!({"package": "package:kept@1"})).await.expect(200);
+    fixture.api.patch(kept, json!({"script": "package:kept@1"})).await.expect(200);
     let is_refused =
         |it: &Value| it["error_code"] == "version_outdated" && it["service"]["state"] == "waiting";
     reported(&fixture, kept, "the old version is refused", is_refused).await;

@@ -2,7 +2,8 @@ import { api, data, readAll, type Schemas } from '../../api/client';
 import { asSize } from '../../commands/jobs/argv';
 import { expressionOf, parse } from '../../fleet/target';
 import type { Agent } from '../../fleet/queries';
-import type { Package } from '../packages/queries';
+import { type Package, packageAddress } from '../packages/queries';
+import { parseName } from '../queries';
 
 export type Assignment = Schemas['AssignmentView'];
 export type AssignedAgent = Schemas['AssignedAgentView'];
@@ -47,6 +48,17 @@ export function mayConcern(assignment: Pick<Assignment, 'target'>, agent: Agent)
     return true;
   }
 }
+
+/** Where the dashboard shows the version that is assigned. */
+export function contentAddress({ script }: Pick<Assignment, 'script'>): string {
+  const named = parseName(script);
+  return named ? `/library?${new URLSearchParams({ q: named.name })}` : packageAddress(script);
+}
+
+/** Most versions that a form offers. */
+const MAX_OFFERED_VERSIONS = 50;
+/** The newest versions of a script, the latest first. */
+export const versionsOf = ({ latest_version: latest }: { latest_version: number }): number[] => Array.from({ length: Math.min(latest, MAX_OFFERED_VERSIONS) }, (_, before) => latest - before);
 
 /** Packages that hosts can keep and run by themselves: at due times, or all the time. */
 export const isAssignable = (item: Pick<Package, 'kind'>): boolean => item.kind === 'task' || item.kind === 'service';

@@ -1,9 +1,9 @@
-//! The archives of assigned packages: downloaded while the server is there, and kept while they are
+//! The archives of assigned packages, and the bodies of assigned scripts: downloaded while the server is there, and kept while they are
 //! assigned.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_protocol::package::{AssignedPackage, open_document};
+use muster_protocol::package::AssignedItem;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
@@ -50,9 +50,9 @@ impl Install {
 impl ExecutionManager {
     /// Downloads the archives that are missing, and lets go those that are not assigned any more. One that
     /// failed is tried again with each list of the server.
-    pub(super) fn follow_installs(&mut self, wanted: &[AssignedPackage]) {
+    pub(super) fn follow_installs(&mut self, wanted: &[AssignedItem]) {
         let Some(packages) = self.preparations.packages() else { return };
-        let by_id: BTreeMap<Uuid, &AssignedPackage> =
+        let by_id: BTreeMap<Uuid, &AssignedItem> =
             wanted.iter().map(|item| (item.assignment_id, item)).collect();
         let known = std::mem::take(&mut self.assignments.installs);
         let mut dropped = BTreeSet::new();
@@ -76,10 +76,9 @@ impl ExecutionManager {
         }
         let mut bytes_of: BTreeMap<&str, u64> = BTreeMap::new();
         for item in wanted {
-            let opened = open_document(&item.document, &item.name, &item.package);
             // Without its document nothing is downloaded: the check of the assignment reports it.
-            let Ok(document) = opened else { continue };
-            bytes_of.insert(&item.package.sha256, document.archive_bytes);
+            let Some(bytes) = item.download_bytes() else { continue };
+            bytes_of.insert(&item.package.sha256, bytes);
             if self.assignments.installs.contains_key(&item.assignment_id) {
                 continue;
             }
@@ -90,11 +89,20 @@ impl ExecutionManager {
             } else {
                 let (packages, fetched) = (packages.clone(), sha256.clone());
                 InstallState::Running(self.tasks.spawn(async move {
-                    let kept = packages.keep(&fetched, document.archive_bytes).await;
+                    let kept = packages.keep(&fetched, bytes).await;
                     TaskEvent::ArchiveKept(id, fetched, kept)
                 }))
             };
             self.assignments.installs.insert(id, Install { sha256, state });
+        }
+    }
+
+    /// What a host has lost is downloaded again.
+    pub(super) fn download_again(&mut self, item: &AssignedItem) {
+        let lost = self.assignments.installs.get(&item.assignment_id).is_some_and(Install::is_kept);
+        if lost {
+            self.assignments.installs.remove(&item.assignment_id);
+            self.follow_installs(&self.assignments.list.items.clone());
         }
     }
 

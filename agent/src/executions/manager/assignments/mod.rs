@@ -1,5 +1,5 @@
-//! Assignments on the host: the packages that the server wants here, and the runs of tasks and services
-//! that the host starts itself, also while the server is away.
+//! Assignments on the host: the packages and scripts that the server wants here, and the runs that the host
+//! starts itself, also while the server is away.
 //!
 //! `assignments.json` of the state directory has the list of the server. A file in `task_cursors/` has the
 //! last due time of a task that was handled. A run is written to the ledger first and the cursor after it.
@@ -17,7 +17,7 @@ mod tasks;
 use std::collections::BTreeMap;
 
 use muster_protocol::package::{
-    AssignedPackage, AssignmentReport, AssignmentState, MAX_AGENT_ASSIGNMENTS,
+    AssignedItem, AssignmentReport, AssignmentState, MAX_AGENT_ASSIGNMENTS,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -89,7 +89,7 @@ impl ExecutionManager {
         &mut self,
         agent_id: Uuid,
         is_permitted: bool,
-        mut items: Vec<AssignedPackage>,
+        mut items: Vec<AssignedItem>,
     ) -> Result<(), StorageError> {
         items.truncate(MAX_AGENT_ASSIGNMENTS);
         let list = KeptList { agent_id, is_permitted, items };
@@ -101,8 +101,8 @@ impl ExecutionManager {
         Ok(())
     }
 
-    /// The packages that the server wants on this host.
-    pub fn assigned_packages(&self) -> &[AssignedPackage] {
+    /// What the server wants on this host.
+    pub fn assigned_items(&self) -> &[AssignedItem] {
         &self.assignments.list.items
     }
 
@@ -123,7 +123,7 @@ impl ExecutionManager {
 
     /// Makes everything follow the list: downloads begin, what is not listed is removed.
     fn follow_list(&mut self) {
-        let wanted: Vec<AssignedPackage> = self.assignments.list.items.clone();
+        let wanted: Vec<AssignedItem> = self.assignments.list.items.clone();
         let is_wanted = |id: &Uuid| wanted.iter().any(|item| item.assignment_id == *id);
         self.assignments.tasks.retain(|id, _| is_wanted(id));
         self.assignments.services.retain(|id, _| is_wanted(id));
@@ -140,7 +140,7 @@ impl ExecutionManager {
         self.announce_assignments();
     }
 
-    fn follow_task(&mut self, item: &AssignedPackage) {
+    fn follow_task(&mut self, item: &AssignedItem) {
         let id = item.assignment_id;
         let is_known = self.assignments.tasks.get(&id).is_some_and(|task| task.is_of(item));
         if is_known {
@@ -164,7 +164,7 @@ impl ExecutionManager {
     }
 
     /// False if the package is no service.
-    fn read_service(&mut self, item: &AssignedPackage) -> bool {
+    fn read_service(&mut self, item: &AssignedItem) -> bool {
         let id = item.assignment_id;
         let known = self.assignments.services.remove(&id);
         let record = match known {
@@ -188,11 +188,13 @@ impl ExecutionManager {
         else {
             return;
         };
-        let check = |item: &AssignedPackage| {
+        let check = |item: &AssignedItem| {
             let refusal = if !list.is_permitted {
                 Some(RunRefusal::not_permitted())
             } else {
-                planner.plan(item).err().or_else(|| {
+                // What is not downloaded is no refusal: the state says so.
+                let planned = planner.plan(item).err().filter(|it| !it.is_not_downloaded());
+                planned.or_else(|| {
                     let id = &item.assignment_id;
                     let is_read = tasks.contains_key(id) || services.contains_key(id);
                     (!is_read).then(RunRefusal::not_runnable)
@@ -206,7 +208,7 @@ impl ExecutionManager {
     /// How far the host is with each assignment.
     pub fn assignment_reports(&self) -> Vec<AssignmentReport> {
         let known = &self.assignments;
-        let report = |item: &AssignedPackage| {
+        let report = |item: &AssignedItem| {
             let id = item.assignment_id;
             let failure = known
                 .refusals

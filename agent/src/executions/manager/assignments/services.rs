@@ -5,7 +5,7 @@ use std::time::Duration;
 use muster_protocol::frame::Outcome;
 use muster_protocol::limits::CANCEL_GRACE_MS;
 use muster_protocol::package::{
-    AssignedPackage, MAX_SERVICE_OUTPUT_BYTES, SERVICE_TIMEOUT_MS, ServiceReport, ServiceSettings,
+    AssignedItem, MAX_SERVICE_OUTPUT_BYTES, SERVICE_TIMEOUT_MS, ServiceReport, ServiceSettings,
     ServiceState, TaskRun, open_document,
 };
 use tokio::time::Instant;
@@ -47,13 +47,13 @@ struct OpenRun {
 
 impl Service {
     /// The settings of a package; `None` if it is no service that this agent understands.
-    pub fn of(item: &AssignedPackage, record: ServiceRecord) -> Option<Self> {
+    pub fn of(item: &AssignedItem, record: ServiceRecord) -> Option<Self> {
         let document = open_document(&item.document, &item.name, &item.package).ok()?;
         let settings = document.service?;
         Some(Self { document_sha256: item.package.document_sha256.clone(), settings, record })
     }
 
-    pub fn is_of(&self, item: &AssignedPackage) -> bool {
+    pub fn is_of(&self, item: &AssignedItem) -> bool {
         self.document_sha256 == item.package.document_sha256
     }
 
@@ -122,7 +122,7 @@ impl ExecutionManager {
         *next = planned.into_iter().chain(*next).min();
     }
 
-    fn follow_service(&mut self, item: &AssignedPackage, run: Option<&OpenRun>) {
+    fn follow_service(&mut self, item: &AssignedItem, run: Option<&OpenRun>) {
         let id = item.assignment_id;
         let before = match self.assignments.services.get(&id) {
             Some(service) => service.record.clone(),
@@ -152,7 +152,7 @@ impl ExecutionManager {
         }
     }
 
-    fn start_service(&mut self, item: &AssignedPackage) {
+    fn start_service(&mut self, item: &AssignedItem) {
         let id = item.assignment_id;
         let started = self.accept_service_run(item);
         let facts = self.service_facts(item, started.is_ok());
@@ -172,7 +172,7 @@ impl ExecutionManager {
     }
 
     /// Accepts a run durably, and returns when it was started.
-    fn accept_service_run(&mut self, item: &AssignedPackage) -> Result<u64, RunRefusal> {
+    fn accept_service_run(&mut self, item: &AssignedItem) -> Result<u64, RunRefusal> {
         let list = &self.assignments.list;
         if !list.is_permitted {
             return Err(RunRefusal::not_permitted());
@@ -249,7 +249,7 @@ impl ExecutionManager {
         runs.collect()
     }
 
-    fn service_facts<'a>(&self, item: &'a AssignedPackage, is_running: bool) -> ServiceFacts<'a> {
+    fn service_facts<'a>(&self, item: &'a AssignedItem, is_running: bool) -> ServiceFacts<'a> {
         let known = &self.assignments;
         let refusal = known.refusals.get(&item.assignment_id);
         ServiceFacts {
@@ -265,7 +265,7 @@ impl ExecutionManager {
     }
 
     /// What this host reports about a service.
-    pub(super) fn service_report(&self, item: &AssignedPackage) -> Option<ServiceReport> {
+    pub(super) fn service_report(&self, item: &AssignedItem) -> Option<ServiceReport> {
         let service = self.assignments.services.get(&item.assignment_id)?;
         let run = self.open_service_runs();
         let run = run.iter().find(|run| run.assignment_id == item.assignment_id);

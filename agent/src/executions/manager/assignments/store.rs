@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use muster_protocol::package::AssignedPackage;
+use muster_protocol::package::AssignedItem;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -19,7 +19,7 @@ pub struct KeptList {
     pub agent_id: Uuid,
     /// The agent's key permitted `execute` when the list came.
     pub is_permitted: bool,
-    pub items: Vec<AssignedPackage>,
+    pub items: Vec<AssignedItem>,
 }
 
 /// How far the due times of a task are handled.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use muster_protocol::CommandName;
-use muster_protocol::package::{AssignedPackage, TaskRun, open_document};
+use muster_protocol::package::{AssignedItem, TaskRun, TaskSchedule, open_document};
 use muster_protocol::schedule::TaskTimes;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -26,28 +26,35 @@ const START_WITHIN_MS: u64 = 600_000;
 /// Longest time between two checks of due times: the clock of a host may be set.
 const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// A task that is assigned to this host.
+/// A task or a script that is assigned to this host.
 #[derive(Debug)]
 pub(super) struct Task {
     /// SHA-256 of its document.
     document_sha256: String,
+    schedule: TaskSchedule,
     times: TaskTimes,
     pub cursor: CursorRecord,
 }
 
 impl Task {
     /// # Errors
-    /// [`RunRefusal`] if the package is no task that this agent understands.
-    pub fn of(item: &AssignedPackage, cursor: CursorRecord) -> Result<Self, RunRefusal> {
-        let document = open_document(&item.document, &item.name, &item.package)
-            .map_err(|error| RunRefusal::new(error.code(), error.to_string()))?;
-        let schedule = document.schedule.ok_or_else(RunRefusal::not_runnable)?;
+    /// [`RunRefusal`] if it is no task that this agent understands.
+    pub fn of(item: &AssignedItem, cursor: CursorRecord) -> Result<Self, RunRefusal> {
+        let schedule = match &item.script {
+            Some(script) => script.schedule.clone(),
+            None => open_document(&item.document, &item.name, &item.package)
+                .map_err(|error| RunRefusal::new(error.code(), error.to_string()))?
+                .schedule
+                .ok_or_else(RunRefusal::not_runnable)?,
+        };
         let times = TaskTimes::of(&schedule).map_err(|_| RunRefusal::not_runnable())?;
-        Ok(Self { document_sha256: item.package.document_sha256.clone(), times, cursor })
+        let document_sha256 = item.package.document_sha256.clone();
+        Ok(Self { document_sha256, schedule, times, cursor })
     }
 
-    pub fn is_of(&self, item: &AssignedPackage) -> bool {
+    pub fn is_of(&self, item: &AssignedItem) -> bool {
         self.document_sha256 == item.package.document_sha256
+            && item.script.as_ref().is_none_or(|script| script.schedule == self.schedule)
     }
 }
 
@@ -78,6 +85,9 @@ impl ExecutionManager {
             let after = task.cursor.last_due_ms.min(now);
             let Some(due_ms) = task.times.last_due(after, now) else { continue };
             let started = self.start_run(&item, due_ms);
+            if started.as_ref().is_err_and(RunRefusal::is_not_downloaded) {
+                self.download_again(&item);
+            }
             let Some(task) = self.assignments.tasks.get_mut(&id) else { continue };
             task.cursor.last_due_ms = due_ms;
             if let Err(refusal) = &started {
@@ -118,7 +128,7 @@ impl ExecutionManager {
     }
 
     /// Accepts a run durably. A due time that the ledger knows is none again.
-    fn start_run(&mut self, item: &AssignedPackage, due_ms: i64) -> Result<(), RunRefusal> {
+    fn start_run(&mut self, item: &AssignedItem, due_ms: i64) -> Result<(), RunRefusal> {
         let list = &self.assignments.list;
         if !list.is_permitted {
             return Err(RunRefusal::not_permitted());
@@ -165,7 +175,7 @@ impl ExecutionManager {
             start_by,
             launch: Some(planned.launch),
             parameters: planned.parameters,
-            files: Vec::new(),
+            files: planned.files,
             minimums: planned.minimums,
             request_id: None,
             task: Some(Box::new(run)),

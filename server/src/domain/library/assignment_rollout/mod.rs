@@ -11,7 +11,7 @@ use muster_protocol::package::{ServiceHealth, ServiceReport, ServiceState};
 use strum::{EnumString, IntoStaticStr};
 
 use super::assignment_records::{AssignedKind, AssignmentStateRecord};
-use crate::domain::ids::{AgentId, AssignmentId, PackageId, TenantId};
+use crate::domain::ids::{AgentId, AssignmentId, ContentId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::domain::waves::amount::Amount;
 
@@ -43,7 +43,7 @@ pub struct AssignmentRollout {
 /// The version that a rollout replaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormerVersion {
-    pub package_id: PackageId,
+    pub content_id: ContentId,
     pub version: String,
 }
 
@@ -112,7 +112,7 @@ pub fn state_of_report(
     };
     match (report.state.as_str(), kind) {
         ("failed", _) => ShareState::Failed,
-        ("installed", AssignedKind::Task) => ShareState::Done,
+        ("installed", AssignedKind::Task | AssignedKind::Script) => ShareState::Done,
         ("installed", AssignedKind::Service) => {
             report.service.as_ref().map_or(ShareState::Updating, state_of_service)
         }

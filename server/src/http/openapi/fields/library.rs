@@ -5,6 +5,9 @@ use muster_protocol::library::{
     MAX_VERSION_NUMBER,
 };
 use muster_protocol::limits::{MAX_CHOICES, MAX_DESCRIPTION_CHARS, MAX_TIMEOUT_MS};
+use muster_protocol::package::{
+    MAX_SCHEDULE_TEXT_BYTES, MAX_TASK_INTERVAL_MS, MIN_TASK_INTERVAL_MS,
+};
 use muster_protocol::parameter::{MAX_PARAMETERS, MAX_VALUE_BYTES};
 use serde_json::{Value, json};
 
@@ -22,9 +25,8 @@ const INTERPRETER: &str =
 pub(in crate::http::openapi) const FOLDER: &str =
     "^([A-Za-z0-9_-][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,127})*)?$";
 
-/// A package, and perhaps its version.
-const PACKAGE: &str =
-    "^package:[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}(@[A-Za-z0-9][A-Za-z0-9._+-]{0,63})?$";
+/// A package or a script, and perhaps its version.
+const ASSIGNABLE: &str = "^(package:[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}(@[A-Za-z0-9][A-Za-z0-9._+-]{0,63})?|library:[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}(@([1-9][0-9]{0,5}|1000000))?)$";
 
 /// Schema, field, and what the field is.
 pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
@@ -33,7 +35,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
     let version = json!({"type": ["integer", "null"], "minimum": 1, "maximum": MAX_VERSION_NUMBER});
     let parameters = json!({"type": "array", "maxItems": MAX_PARAMETERS,
         "items": reference("ScriptParameterView")});
-    let package = json!({"type": "string", "pattern": PACKAGE});
+    let assignable = json!({"type": "string", "pattern": ASSIGNABLE});
     let most_of_a_day =
         json!({"type": ["integer", "null"], "minimum": 0, "maximum": MAX_HEALTHY_MS});
     let mut fields = Vec::new();
@@ -70,10 +72,18 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
     fields.extend([
         ("CreateAssignment", "name", reference("Name")),
         ("UpdateAssignment", "name", or_null(&reference("Name"))),
-        ("CreateAssignment", "package", package.clone()),
-        ("UpdateAssignment", "package", or_null(&package)),
+        ("CreateAssignment", "script", assignable.clone()),
+        ("UpdateAssignment", "script", or_null(&assignable)),
         ("CreateAssignment", "parameters", reference("ScriptParameters")),
         ("AssignmentView", "parameters", reference("ScriptParameters")),
+        ("AssignmentSchedule", "cron", text(MAX_SCHEDULE_TEXT_BYTES)),
+        ("AssignmentSchedule", "time_zone", text(MAX_SCHEDULE_TEXT_BYTES)),
+        (
+            "AssignmentSchedule",
+            "every_ms",
+            json!({"type": ["integer", "null"], "minimum": MIN_TASK_INTERVAL_MS,
+                "maximum": MAX_TASK_INTERVAL_MS}),
+        ),
         ("AssignmentRolloutBody", "wave_size", reference("WaveSize")),
         ("AssignmentRolloutBody", "max_failures", or_null(&reference("FailureLimit"))),
         ("AssignmentRolloutBody", "healthy_for_ms", most_of_a_day),

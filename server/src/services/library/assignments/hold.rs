@@ -1,9 +1,9 @@
-//! Why an assignment does not reach an agent of its target: its maker may not run the package there any more, or a
+//! Why an assignment does not reach an agent of its target: its maker may not run it there any more, or a
 //! rule that was made later asks for an approval.
 
 use std::collections::HashMap;
 
-use super::{Assignments, script_name};
+use super::Assignments;
 use crate::domain::access::keys::key_rights::KeyRights;
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::work::{WorkKind, may_be_sent};
@@ -40,11 +40,11 @@ impl AssignmentHold {
                 "the key or the person that made the assignment may not run it on this agent; let another one change its target, which makes it theirs".to_owned()
             }
             Self::WaveNotStarted => {
-                "no wave of the rollout has reached this agent; it gets the package with its wave"
+                "no wave of the rollout has reached this agent; it gets the version with its wave"
                     .to_owned()
             }
             Self::ApprovalNeeded { rule } => format!(
-                "the rule `{rule}` asks for an approval of this package, and was made before this agent joined; run the package as a job, or change the rule"
+                "the rule `{rule}` asks for an approval of this work, and was made before this agent joined; run it as a job, or change the rule"
             ),
         }
     }
@@ -80,7 +80,7 @@ impl Assignments {
         agents: &[&Facts],
         agent_count: usize,
     ) -> Result<HashMap<AgentId, AssignmentHold>, StoreError> {
-        let script = script_name(row);
+        let script = row.script();
         let kind = WorkKind::Script(&script);
         let rules = self.guard.rules_of(row.tenant_id, kind).await?;
         let mut holds = HashMap::new();
@@ -110,7 +110,7 @@ pub(super) fn may_run(
     facts: &Facts,
     agent_count: usize,
 ) -> bool {
-    let script = script_name(row);
+    let script = row.script();
     let is_above = |most: u32| agent_count > most as usize;
     maker.scopes.contains(&Scope::SchedulesWrite)
         && may_be_sent(maker, WorkKind::Script(&script), facts.id, &facts.tags)

@@ -1,6 +1,7 @@
-//! Assignments: packages that are wanted on the agents of a target. [`wanted`] sends them to the agents,
+//! Assignments: packages and scripts that are wanted on the agents of a target. [`wanted`] sends them to the agents,
 //! [`services`] controls those that hosts keep running, [`rollouts`] brings them new versions in waves.
 
+mod content;
 mod hold;
 mod request;
 mod rollouts;
@@ -10,7 +11,6 @@ mod wanted;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use muster_protocol::package::{PACKAGE_PREFIX, PackageReference};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -31,7 +31,7 @@ use crate::services::access::caller::{Caller, Subject};
 use crate::services::access::work_guard::{WorkGuard, require_unlimited};
 use crate::services::error::{Result, ServiceError};
 use crate::store::queries::{
-    AssignmentLimits, PACKAGE_GONE, ROLLOUT_UNDER_WAY, TOO_MANY_ASSIGNMENTS,
+    AssignmentLimits, CONTENT_GONE, ROLLOUT_UNDER_WAY, TOO_MANY_ASSIGNMENTS,
 };
 use crate::store::{Store, StoreError};
 
@@ -72,7 +72,7 @@ pub struct AssignedAgent {
 }
 
 impl Assignments {
-    /// Creates an assignment. Its agents get the package when they are connected.
+    /// Creates an assignment. Its agents get what it names when they are connected.
     ///
     /// # Errors
     /// 403; 422 names the field; 409 `assignment_exists`, `too_many_assignments` or
@@ -118,7 +118,7 @@ impl Assignments {
         self.snapshot(caller, id).await
     }
 
-    /// Changes the name, the target, or the version of the package, which may reach the agents in waves. Of an assignment of another it needs the right to
+    /// Changes the name, the target, or the version, which may reach the agents in waves. Of an assignment of another it needs the right to
     /// control the work of others; who changes more than the name becomes its maker, whose rights count from then on.
     ///
     /// # Errors
@@ -135,17 +135,17 @@ impl Assignments {
         let now = self.clock.now();
         caller.require_control(known.created_by)?;
         let former =
-            FormerVersion { package_id: known.package_id, version: known.package_version.clone() };
+            FormerVersion { content_id: known.content_id, version: known.content_version.clone() };
         let mut row = self.changed_record(known, &request, now).await?;
         let rollout = match &request.rollout {
-            Some(_) if row.package_id == former.package_id => {
-                let problem = "needs another version of the package";
+            Some(_) if row.content_id == former.content_id => {
+                let problem = "needs another version";
                 return Err(ServiceError::invalid_field("rollout", problem));
             }
             Some(rollout) => Some(rollout.begin(&row, Some(former))?),
             None => None,
         };
-        if request.target.is_some() || request.package.is_some() {
+        if request.target.is_some() || request.script.is_some() {
             row.created_by = caller.principal.id;
         }
         self.check_work(caller, &row, &request).await?;
@@ -162,7 +162,7 @@ impl Assignments {
         self.snapshot(caller, id).await
     }
 
-    /// Deletes an assignment. Hosts remove the package; runs that they have started end.
+    /// Deletes an assignment. Hosts remove it; runs that they have started end.
     pub async fn delete(&self, caller: &Caller, id: AssignmentId) -> Result<()> {
         require_change(caller)?;
         caller.require_control(self.find(caller, id).await?.created_by)?;
@@ -207,7 +207,7 @@ impl Assignments {
             let wave = waves.get(&facts.id).copied();
             let version = match (&rollout, wave) {
                 (Some(rollout), None) => rollout.former.as_ref().map(|it| it.version.clone()),
-                _ => Some(row.package_version.clone()),
+                _ => Some(row.content_version.clone()),
             };
             // What is reported about another version says nothing about this one.
             let state = state.filter(|state| version.as_ref() == Some(&state.version));
@@ -245,8 +245,8 @@ fn stored<T>(result: std::result::Result<T, StoreError>) -> Result<T> {
             code: "too_many_assignments",
             detail: format!("a tenant has at most {MAX_ASSIGNMENTS} assignments; delete one first"),
         },
-        StoreError::Refused(PACKAGE_GONE) => {
-            ServiceError::invalid_field("package", "was deleted meanwhile")
+        StoreError::Refused(CONTENT_GONE) => {
+            ServiceError::invalid_field("script", "was deleted meanwhile")
         }
         StoreError::Refused(ROLLOUT_UNDER_WAY) => ServiceError::Conflict {
             code: "rollout_under_way",
@@ -266,20 +266,5 @@ fn subject(id: AssignmentId) -> Subject {
 
 fn detail(row: &AssignmentRecord) -> Value {
     let target: Value = serde_json::from_str(&row.target).unwrap_or_default();
-    json!({"name": row.name, "package": reference(row), "target": target})
-}
-
-/// `package:NAME`, as rules name it.
-fn script_name(row: &AssignmentRecord) -> String {
-    format!("{PACKAGE_PREFIX}{}", row.package_name)
-}
-
-/// `package:NAME@VERSION`.
-pub fn reference(row: &AssignmentRecord) -> String {
-    reference_to(row, row.package_version.clone())
-}
-
-/// The same with another version.
-pub fn reference_to(row: &AssignmentRecord, version: String) -> String {
-    PackageReference { name: row.package_name.clone(), version: Some(version) }.to_string()
+    json!({"name": row.name, "script": row.reference(), "target": target})
 }

@@ -1,19 +1,16 @@
 //! Reads and checks what an assignment is to be.
 
-use muster_protocol::package::{
-    MAX_ASSIGNED_DOCUMENT_BYTES, MAX_ASSIGNED_PARAMETERS_BYTES, PackageReference,
-};
-use muster_protocol::parameter::secret_parameters::SecretParameters;
-use muster_protocol::parameter::{self, Parameters};
+use muster_protocol::package::TaskSchedule;
+use muster_protocol::parameter::Parameters;
+use muster_protocol::schedule::TaskTimes;
 use serde_json::json;
 
-use super::{Assignments, RolloutRequest, script_name, target_of};
+use super::{Assignments, RolloutRequest, target_of};
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::{Target, TargetSpec};
-use crate::domain::ids::{AgentId, AssignmentId, TenantId};
+use crate::domain::ids::{AgentId, AssignmentId};
 use crate::domain::library::assignment_records::{AssignedKind, AssignmentRecord};
-use crate::domain::library::package_records::PackageRecord;
 use crate::domain::name::check_name;
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::Caller;
@@ -24,11 +21,14 @@ use crate::services::error::{Result, ServiceError};
 #[derive(Debug, Clone, Default)]
 pub struct AssignmentRequest {
     pub name: Option<String>,
-    /// `package:NAME@VERSION`, or `package:NAME` for the newest version.
-    pub package: Option<String>,
+    /// `package:NAME@VERSION` or `library:NAME@VERSION`; without a version the newest of a package, or the current one
+    /// of a script.
+    pub script: Option<String>,
     pub target: Option<TargetSpec>,
     /// Only of a new assignment.
     pub parameters: Parameters,
+    /// When a script is due; only of a new assignment.
+    pub schedule: Option<TaskSchedule>,
     /// How the version reaches the agents; all at once if absent.
     pub rollout: Option<RolloutRequest>,
     /// The number of agents that the caller expects.
@@ -43,22 +43,23 @@ impl Assignments {
         now: Timestamp,
     ) -> Result<AssignmentRecord> {
         let name = request.name.clone().ok_or_else(|| ServiceError::required("name"))?;
-        let package = request.package.as_deref();
-        let package = package.ok_or_else(|| ServiceError::required("package"))?;
+        let script = request.script.as_deref();
+        let script = script.ok_or_else(|| ServiceError::required("script"))?;
         let spec = request.target.clone().ok_or_else(|| ServiceError::required("target"))?;
         check_name(&name).map_err(|problem| ServiceError::invalid_field("name", problem))?;
         Target::try_from(spec.clone())?;
         let tenant_id = caller.principal.tenant_id;
-        let found = self.package(tenant_id, package).await?;
-        let kind = check_package(&found, &request.parameters)?;
+        let found = self.content(tenant_id, script, &request.parameters).await?;
+        let schedule = checked_schedule(found.kind, request.schedule.as_ref())?;
         Ok(AssignmentRecord {
             id: AssignmentId::new(),
             tenant_id,
             name,
-            package_id: found.id,
-            package_name: found.name,
-            package_version: found.version,
-            kind,
+            content_id: found.id,
+            content_name: found.name,
+            content_version: found.version,
+            kind: found.kind,
+            schedule,
             target: json!(spec).to_string(),
             parameters: json!(request.parameters).to_string(),
             created_by: caller.principal.id,
@@ -82,34 +83,26 @@ impl Assignments {
             Target::try_from(spec.clone())?;
             row.target = json!(spec).to_string();
         }
-        if let Some(package) = &request.package {
-            let found = self.package(row.tenant_id, package).await?;
-            if found.name != row.package_name {
-                let problem = "must be a version of the same package; create another assignment";
-                return Err(ServiceError::invalid_field("package", problem));
+        if let Some(script) = &request.script {
+            let invalid = |problem| ServiceError::invalid_field("script", problem);
+            if script.split('@').next() != Some(row.script().as_str()) {
+                let problem =
+                    "must be another version of what is assigned; create another assignment";
+                return Err(invalid(problem));
             }
-            if check_package(&found, &row.parameters())? != row.kind {
-                let problem = "must be of the same kind; create another assignment";
-                return Err(ServiceError::invalid_field("package", problem));
+            let found = self.content(row.tenant_id, script, &row.parameters()).await?;
+            if found.kind != row.kind {
+                return Err(invalid("must be of the same kind; create another assignment"));
             }
-            row.package_id = found.id;
-            row.package_version = found.version;
+            row.content_id = found.id;
+            row.content_version = found.version;
         }
         row.changed_at = now.max(row.changed_at.plus_ms(1));
         Ok(row)
     }
 
-    async fn package(&self, tenant_id: TenantId, reference: &str) -> Result<PackageRecord> {
-        let invalid = |problem: &'static str| ServiceError::invalid_field("package", problem);
-        let reference = PackageReference::parse(reference)
-            .ok_or_else(|| invalid("must be `package:NAME` or `package:NAME@VERSION`"))?;
-        let tenant = self.store.tenant(tenant_id);
-        let found = tenant.named_package(&reference.name, reference.version.as_deref()).await?;
-        found.ok_or_else(|| invalid("names no package of the library"))
-    }
-
     /// Checks what the runs of an assignment may do. Agents join its target later, so no rule may ask for an
-    /// approval of this package on any agent.
+    /// approval of this work on any agent.
     ///
     /// # Errors
     /// 403 `approval_needed` or `refused_by_ladder`; 409 `agent_count_unconfirmed`.
@@ -119,7 +112,7 @@ impl Assignments {
         row: &AssignmentRecord,
         request: &AssignmentRequest,
     ) -> Result<()> {
-        let script = script_name(row);
+        let script = row.script();
         let kind = WorkKind::Script(&script);
         if let Some(rule) = self.guard.rules_about(caller, kind).await?.first() {
             return Err(approval_needed(&format!("the rule `{}`", rule.name)));
@@ -134,36 +127,28 @@ impl Assignments {
     }
 }
 
-/// Checks that a package may be assigned with these parameters, and returns what hosts do with it.
-fn check_package(package: &PackageRecord, parameters: &Parameters) -> Result<AssignedKind> {
-    let invalid = |problem: &str| ServiceError::invalid_field("package", problem);
-    let Some(document) = package.content() else {
-        return Err(invalid("can't be read by this server"));
-    };
-    let Some(kind) = AssignedKind::of(document.kind) else {
-        return Err(invalid(
-            "is a job; run it, or upload it with `kind = \"task\"` or `kind = \"service\"`",
-        ));
-    };
-    if package.document.len() > MAX_ASSIGNED_DOCUMENT_BYTES {
-        return Err(invalid("has a muster.toml that is too large: at most 8 KiB as JSON"));
+/// A script needs a schedule, and a package has its own one.
+fn checked_schedule(kind: AssignedKind, schedule: Option<&TaskSchedule>) -> Result<Option<String>> {
+    match (kind, schedule) {
+        (AssignedKind::Script, None) => Err(ServiceError::required("schedule")),
+        (AssignedKind::Script, Some(schedule)) => {
+            TaskTimes::of(schedule)
+                .map_err(|(field, problem)| ServiceError::invalid_field(&field, &problem))?;
+            Ok(Some(json!(schedule).to_string()))
+        }
+        (AssignedKind::Task | AssignedKind::Service, Some(_)) => {
+            let problem = "must not be given with a package: its muster.toml says when it runs";
+            Err(ServiceError::invalid_field("schedule", problem))
+        }
+        (AssignedKind::Task | AssignedKind::Service, None) => Ok(None),
     }
-    let refused = |problem: String| ServiceError::invalid_field("parameters", &problem);
-    if json!(parameters).to_string().len() > MAX_ASSIGNED_PARAMETERS_BYTES {
-        return Err(refused("must be at most 4 KiB as JSON".to_owned()));
-    }
-    let (open, secrets) = (parameters.clone(), SecretParameters::default());
-    document.check_values(&open, &secrets).map_err(|error| refused(error.to_string()))?;
-    parameter::resolve(open, secrets, &document.accepted())
-        .map_err(|error| refused(error.to_string()))?;
-    Ok(kind)
 }
 
 pub(super) fn approval_needed(rule: &str) -> ServiceError {
     ServiceError::Forbidden {
         code: "approval_needed",
         detail: format!(
-            "{rule} asks for an approval of this package, and an assignment can't wait for it; run the package as a job, or ask an owner to change the rule"
+            "{rule} asks for an approval of this work, and an assignment can't wait for it; run it as a job, or ask an owner to change the rule"
         ),
     }
 }

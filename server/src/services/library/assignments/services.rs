@@ -11,7 +11,7 @@ use crate::domain::access::principal::Scope;
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::{Target, TargetSpec};
-use crate::domain::ids::{AgentId, AssignmentId, PackageId};
+use crate::domain::ids::{AgentId, AssignmentId, ContentId, PackageId};
 use crate::domain::library::assignment_records::{AssignedKind, AssignmentRecord, ServiceAction};
 use crate::domain::page::{Page, PageRequest};
 use crate::services::access::caller::Caller;
@@ -50,15 +50,17 @@ impl Assignments {
         let rows = tenant.services(page).await?;
         let ids: Vec<AssignmentId> = rows.iter().map(|row| row.id).collect();
         let mut counts = tenant.service_counts(&ids).await?;
-        let packages = rows.iter().map(|row| row.package_id).collect();
+        let packages = rows.iter().map(|row| PackageId(row.content_id.0)).collect();
         let packages = tenant.packages_of(packages).await?;
-        let settings: HashMap<PackageId, Option<ServiceSettings>> = packages
+        let settings: HashMap<ContentId, Option<ServiceSettings>> = packages
             .iter()
-            .map(|package| (package.id, package.content().and_then(|content| content.service)))
+            .map(|package| {
+                (package.id.into(), package.content().and_then(|content| content.service))
+            })
             .collect();
         Ok(Page::of(rows, page, |row| row.id.0).map(|row| {
             let counts = counts.remove(&row.id).unwrap_or_default();
-            let settings = settings.get(&row.package_id).cloned().flatten();
+            let settings = settings.get(&row.content_id).cloned().flatten();
             ServiceOverview { row: row.into(), counts, settings }
         }))
     }
@@ -86,7 +88,7 @@ impl Assignments {
             let problem = "matches no agents of this service";
             return Err(ServiceError::invalid_field("target", problem));
         }
-        let script = super::script_name(&row);
+        let script = row.script();
         let kind = WorkKind::Script(&script);
         if request.action == ServiceAction::Stop {
             // As to cancel an execution. A key that runs only some packages stops only these.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_protocol::CommandName;
-use muster_protocol::package::{AssignedPackage, MAX_AGENT_ASSIGNMENTS};
+use muster_protocol::package::{AssignedItem, AssignedScript, MAX_AGENT_ASSIGNMENTS};
 
 use super::hold::may_run;
-use super::{Assignments, script_name, target_of};
+use super::{Assignments, target_of};
 use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::Target;
 use crate::domain::fleet::target::facts::Facts;
@@ -108,11 +108,12 @@ impl Assignments {
                         target.matches(facts) && !holds.contains(&(wanted.row.id, facts.id))
                     })
                 })
+                .filter(|(_, wanted)| !is_script(wanted) || session.takes_assigned_scripts())
                 .filter_map(|(_, wanted)| Some((wanted, wanted.content_for(session.agent_id)?)))
                 .take(MAX_AGENT_ASSIGNMENTS);
             let control = |id| controls.get(&(id, session.agent_id)).copied().unwrap_or_default();
             let items: Vec<_> = matching
-                .map(|(wanted, content)| AssignedPackage {
+                .map(|(wanted, content)| AssignedItem {
                     control: is_service(wanted).then(|| control(wanted.row.id)),
                     ..assigned(wanted, content)
                 })
@@ -139,7 +140,7 @@ impl Assignments {
             let agents: Vec<&Facts> =
                 known.values().filter(|facts| target.matches(facts)).collect();
             let is_limited = maker.as_ref().is_some_and(|it| it.limits.max_fan_out.is_some());
-            let kind_name = script_name(row);
+            let kind_name = row.script();
             let rules = self.guard.rules_of(tenant_id, WorkKind::Script(&kind_name)).await?;
             // Only these count the agents of the whole target, connected or not.
             let count = match is_limited || !rules.is_empty() {
@@ -157,16 +158,25 @@ impl Assignments {
     }
 }
 
-fn assigned(wanted: &WantedAssignment, content: &AssignedContent) -> AssignedPackage {
-    AssignedPackage {
+fn assigned(wanted: &WantedAssignment, content: &AssignedContent) -> AssignedItem {
+    AssignedItem {
         assignment_id: wanted.row.id.0,
-        name: wanted.row.package_name.clone(),
+        name: wanted.row.content_name.clone(),
         package: content.pin.clone(),
         document: content.document.clone(),
         signatures: content.signatures.clone(),
         parameters: wanted.row.parameters(),
         control: None,
+        script: wanted
+            .row
+            .schedule()
+            .zip(content.body_bytes)
+            .map(|(schedule, body_bytes)| AssignedScript { schedule, body_bytes }),
     }
+}
+
+fn is_script(wanted: &WantedAssignment) -> bool {
+    wanted.row.kind == AssignedKind::Script
 }
 
 fn is_service(wanted: &WantedAssignment) -> bool {

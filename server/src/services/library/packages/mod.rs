@@ -6,6 +6,7 @@ mod upload;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use muster_protocol::commands::file_transfer::is_sha256;
 use muster_protocol::error_chain;
 use muster_protocol::library::ScriptSignature;
 use serde_json::json;
@@ -44,6 +45,15 @@ const UNUSABLE: ServiceError = ServiceError::Busy {
 pub struct PackageSnapshot {
     pub row: PackageRecord,
     pub signatures: Vec<ScriptSignature>,
+}
+
+/// What an agent downloads.
+#[derive(Debug)]
+pub enum AssignedFile {
+    /// The file of an archive.
+    Archive(PathBuf),
+    /// The body of a script.
+    Body(String),
 }
 
 /// Use cases of packages.
@@ -107,11 +117,19 @@ impl Packages {
         Ok(self.files.path(found.row.id))
     }
 
-    /// The archive with this SHA-256, for agents of the tenant. Only those that the server has sent the
-    /// hash to know it.
-    pub async fn archive_for_agents(&self, tenant_id: TenantId, sha256: &str) -> Result<PathBuf> {
-        let found = self.store.tenant(tenant_id).package_by_archive(sha256).await?;
-        Ok(self.files.path(found.ok_or(UNKNOWN)?.id))
+    /// The archive with this SHA-256, or the body of a script that is assigned, for agents of the tenant. Only those
+    /// that the server has sent the hash to know it.
+    pub async fn archive_for_agents(
+        &self,
+        tenant_id: TenantId,
+        sha256: &str,
+    ) -> Result<AssignedFile> {
+        let tenant = self.store.tenant(tenant_id);
+        if let Some(found) = tenant.package_by_archive(sha256).await? {
+            return Ok(AssignedFile::Archive(self.files.path(found.id)));
+        }
+        let body = if is_sha256(sha256) { tenant.assigned_body(sha256).await? } else { None };
+        body.map(AssignedFile::Body).ok_or(UNKNOWN)
     }
 
     /// Deletes a package. Executions that wait for their hosts do not run any more.

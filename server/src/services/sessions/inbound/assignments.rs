@@ -6,7 +6,7 @@ use muster_protocol::frame::{ErrorCode, ServerFrame};
 use muster_protocol::library::sha256_hex;
 use muster_protocol::limits::MAX_TIMEOUT_MS;
 use muster_protocol::package::{
-    AssignedPackage, AssignmentReport, MAX_AGENT_ASSIGNMENTS, PackagePin, SERVICE_TIMEOUT_MS,
+    AssignedItem, AssignmentReport, MAX_AGENT_ASSIGNMENTS, PackagePin, SERVICE_TIMEOUT_MS,
     ServiceReport, TaskRun, is_package_version,
 };
 
@@ -30,7 +30,7 @@ impl LiveSession {
     /// Sends a list of assignments, unless it is the one that was sent last.
     pub(in crate::services::sessions) fn assignments_frame(
         &mut self,
-        items: Vec<AssignedPackage>,
+        items: Vec<AssignedItem>,
     ) -> Option<ServerFrame> {
         let text = serde_json::to_string(&items).unwrap_or_default();
         let digest = sha256_hex(text.as_bytes());

@@ -1,11 +1,11 @@
-//! Table `assignments`: packages that are wanted on targets.
+//! Table `assignments`: packages and scripts that are wanted on targets.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
     EnumIter, PrimaryKeyTrait,
 };
 
-use crate::domain::ids::{AssignmentId, PackageId, PrincipalId, TenantId};
+use crate::domain::ids::{AssignmentId, ContentId, PrincipalId, TenantId};
 use crate::domain::library::assignment_records::{AssignedKind, AssignmentRecord};
 use crate::domain::time::Timestamp;
 
@@ -17,11 +17,13 @@ pub struct Model {
     pub id: AssignmentId,
     pub tenant_id: TenantId,
     pub name: String,
-    pub package_id: PackageId,
-    pub package_name: String,
-    pub package_version: String,
-    /// `task` or `service`.
+    pub content_id: ContentId,
+    pub content_name: String,
+    pub content_version: String,
+    /// `task`, `service` or `script`.
     pub kind: AssignedKind,
+    /// Of a script: a `TaskSchedule`, JSON.
+    pub schedule: Option<String>,
     /// A `TargetSpec`, JSON.
     pub target: String,
     /// JSON.
@@ -43,10 +45,11 @@ impl From<Model> for AssignmentRecord {
             id: row.id,
             tenant_id: row.tenant_id,
             name: row.name,
-            package_id: row.package_id,
-            package_name: row.package_name,
-            package_version: row.package_version,
+            content_id: row.content_id,
+            content_name: row.content_name,
+            content_version: row.content_version,
             kind: row.kind,
+            schedule: row.schedule,
             target: row.target,
             parameters: row.parameters,
             created_by: row.created_by,
@@ -63,10 +66,11 @@ impl From<AssignmentRecord> for Model {
             id: record.id,
             tenant_id: record.tenant_id,
             name: record.name,
-            package_id: record.package_id,
-            package_name: record.package_name,
-            package_version: record.package_version,
+            content_id: record.content_id,
+            content_name: record.content_name,
+            content_version: record.content_version,
             kind: record.kind,
+            schedule: record.schedule,
             target: record.target,
             parameters: record.parameters,
             created_by: record.created_by,

@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
-use crate::domain::ids::{AssignmentId, PackageId, TenantId};
+use crate::domain::ids::{AssignmentId, ContentId, TenantId};
 use crate::domain::library::assignment_rollout::{AssignmentRollout, FormerVersion, RolloutState};
 use crate::domain::time::Timestamp;
 
@@ -16,7 +16,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub assignment_id: AssignmentId,
     pub tenant_id: TenantId,
-    pub former_package_id: Option<PackageId>,
+    pub former_content_id: Option<ContentId>,
     pub former_version: Option<String>,
     /// JSON.
     pub wave_size: String,
@@ -38,11 +38,11 @@ impl ActiveModelBehavior for ActiveModel {}
 
 impl From<Model> for AssignmentRollout {
     fn from(row: Model) -> Self {
-        let former = row.former_package_id.zip(row.former_version);
+        let former = row.former_content_id.zip(row.former_version);
         Self {
             assignment_id: row.assignment_id,
             tenant_id: row.tenant_id,
-            former: former.map(|(package_id, version)| FormerVersion { package_id, version }),
+            former: former.map(|(content_id, version)| FormerVersion { content_id, version }),
             wave_size: row.wave_size,
             max_failures: row.max_failures,
             healthy_for_ms: row.healthy_for_ms,
@@ -58,12 +58,12 @@ impl From<Model> for AssignmentRollout {
 
 impl From<AssignmentRollout> for Model {
     fn from(record: AssignmentRollout) -> Self {
-        let (former_package_id, former_version) =
-            record.former.map(|former| (former.package_id, former.version)).unzip();
+        let (former_content_id, former_version) =
+            record.former.map(|former| (former.content_id, former.version)).unzip();
         Self {
             assignment_id: record.assignment_id,
             tenant_id: record.tenant_id,
-            former_package_id,
+            former_content_id,
             former_version,
             wave_size: record.wave_size,
             max_failures: record.max_failures,

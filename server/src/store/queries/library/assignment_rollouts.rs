@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    AccessMode, ActiveModelTrait as _, ColumnTrait as _, DatabaseTransaction, DbBackend,
-    EntityTrait as _, IntoActiveModel as _, IsolationLevel, PaginatorTrait as _, QueryFilter as _,
-    QueryOrder as _, TransactionTrait as _,
+    AccessMode, ActiveModelTrait as _, ColumnTrait as _, DatabaseConnection, DatabaseTransaction,
+    DbBackend, EntityTrait as _, IntoActiveModel as _, IsolationLevel, PaginatorTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, TransactionTrait as _,
 };
 
-use crate::domain::ids::{AgentId, AssignmentId, PackageId, TenantId};
+use crate::domain::ids::{AgentId, AssignmentId, ContentId, TenantId};
 use crate::domain::library::assignment_records::AssignmentRecord;
 use crate::domain::library::assignment_rollout::{
     AssignmentRollout, RolloutShare, RolloutState, ShareState,
@@ -265,13 +265,28 @@ pub(super) async fn refuse_under_way(
     }
 }
 
-/// True if agents have this package until their wave starts.
+/// What agents of this tenant have until their wave starts.
+pub(super) async fn former_contents(
+    reader: &DatabaseConnection,
+    tenant_id: TenantId,
+) -> Result<Vec<ContentId>, StoreError> {
+    let found: Vec<Option<ContentId>> = assignment_rollout::Entity::find()
+        .select_only()
+        .column(assignment_rollout::Column::FormerContentId)
+        .filter(assignment_rollout::Column::TenantId.eq(tenant_id))
+        .into_tuple()
+        .all(reader)
+        .await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// True if agents have this until their wave starts.
 pub(super) async fn is_former(
     transaction: &DatabaseTransaction,
-    id: PackageId,
+    id: ContentId,
 ) -> Result<bool, StoreError> {
     let found = assignment_rollout::Entity::find()
-        .filter(assignment_rollout::Column::FormerPackageId.eq(id));
+        .filter(assignment_rollout::Column::FormerContentId.eq(id));
     Ok(found.count(transaction).await? > 0)
 }
 

@@ -1,26 +1,25 @@
 //! Assignments of a tenant: changes by people, and what hosts must have.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
-use muster_protocol::library::sha256_hex;
 use muster_protocol::limits::SETTLED_RETENTION_MS;
-use muster_protocol::package::PackagePin;
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, DatabaseTransaction, EntityTrait as _,
     IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
 use crate::domain::access::keys::key_rights::KeyRights;
-use crate::domain::ids::{AgentId, AssignmentId, PackageId, PrincipalId, TenantId};
+use crate::domain::ids::{AgentId, AssignmentId, PrincipalId, TenantId};
 use crate::domain::library::assignment_records::{
-    AssignedContent, AssignmentRecord, AssignmentStateRecord, WantedAssignment, WantedRollout,
+    AssignmentRecord, AssignmentStateRecord, WantedAssignment, WantedRollout,
 };
 use crate::domain::library::assignment_rollout::AssignmentRollout;
 use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::library::{assignment, assignment_state, package};
+use crate::store::entities::library::{assignment, assignment_state};
+use crate::store::queries::library::assigned_contents::require_content;
 use crate::store::queries::library::assignment_rollouts::{
     end_rollout, refuse_under_way, start_rollout,
 };
@@ -30,8 +29,8 @@ use crate::store::requester::{invalid_requesters, rights_of_keys, write_audit};
 
 /// The tenant has as many assignments as it may have.
 pub const TOO_MANY_ASSIGNMENTS: &str = "the tenant has too many assignments";
-/// The package was deleted at the same time.
-pub const PACKAGE_GONE: &str = "the package of the assignment is gone";
+/// The package or the script was deleted at the same time.
+pub const CONTENT_GONE: &str = "what the assignment names is gone";
 /// Agents of one query.
 const AGENTS_AT_ONCE: usize = 256;
 
@@ -47,7 +46,7 @@ impl TenantScope {
     /// Stores an assignment.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] at the limit, if its name is taken, or without its package.
+    /// [`StoreError::Refused`] at the limit, if its name is taken, or without what it names.
     pub async fn create_assignment(
         &self,
         row: assignment::Model,
@@ -66,7 +65,7 @@ impl TenantScope {
                         return Err(StoreError::Refused(TOO_MANY_ASSIGNMENTS));
                     }
                     check_name(transaction, &row).await?;
-                    require_package(transaction, &row).await?;
+                    require_content(transaction, &row).await?;
                     assignment::Entity::insert(row.into_active_model())
                         .exec_without_returning(transaction)
                         .await?;
@@ -105,7 +104,7 @@ impl TenantScope {
     /// not exist or was changed since `was_changed_at`.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if its name is taken, without its package, or if its version changes while a rollout is
+    /// [`StoreError::Refused`] if its name is taken, without what it names, or if its version changes while a rollout is
     /// under way.
     pub async fn change_assignment(
         &self,
@@ -119,7 +118,7 @@ impl TenantScope {
                 let (row, rollout, audit) = (row.clone(), rollout.clone(), audit.clone());
                 Box::pin(async move {
                     check_name(transaction, &row).await?;
-                    require_package(transaction, &row).await?;
+                    require_content(transaction, &row).await?;
                     let found = current(row.tenant_id)
                         .filter(assignment::Column::Id.eq(row.id))
                         .filter(assignment::Column::ChangedAt.eq(was_changed_at))
@@ -127,7 +126,7 @@ impl TenantScope {
                         .all(transaction)
                         .await?;
                     let Some(found) = found.first() else { return Ok(false) };
-                    if found.package_id != row.package_id {
+                    if found.content_id != row.content_id {
                         refuse_under_way(transaction, row.id).await?;
                     }
                     if let Some(rollout) = rollout {
@@ -190,46 +189,23 @@ impl TenantScope {
         let invalid = invalid_requesters(&self.reader, creators.clone(), now).await?;
         let makers = rights_of_keys(&self.reader, creators).await?;
         let former = rollouts.values().filter_map(|(rollout, _)| rollout.former.as_ref());
-        let ids = rows.iter().map(|row| row.package_id);
-        let contents = self.assigned_contents(ids.chain(former.map(|it| it.package_id)).collect());
+        let ids = rows.iter().map(|row| row.content_id);
+        let contents = self.assigned_contents(ids.chain(former.map(|it| it.content_id)).collect());
         let contents = contents.await?;
         let wanted = rows.into_iter().filter(|row| !invalid.contains(&row.created_by));
         let wanted = wanted.filter_map(|row| {
-            let content = contents.get(&row.package_id)?.clone();
+            let content = contents.get(&row.content_id)?.clone();
             let maker = makers.get(&row.created_by).cloned();
             let rollout = rollouts.get(&row.id).map(|(rollout, reached)| WantedRollout {
                 former: rollout
                     .former
                     .as_ref()
-                    .and_then(|former| contents.get(&former.package_id).cloned()),
+                    .and_then(|former| contents.get(&former.content_id).cloned()),
                 reached: reached.clone(),
             });
             Some(WantedAssignment { row: row.into(), content, rollout, maker })
         });
         Ok(wanted.collect())
-    }
-
-    /// What hosts get of these packages.
-    async fn assigned_contents(
-        &self,
-        ids: BTreeSet<PackageId>,
-    ) -> Result<BTreeMap<PackageId, AssignedContent>, StoreError> {
-        let mut signatures = self.package_signatures(ids.iter().copied().collect()).await?;
-        let packages = package::Entity::find()
-            .filter(package::Column::TenantId.eq(self.tenant_id))
-            .filter(package::Column::Id.is_in(ids))
-            .all(&self.reader)
-            .await?;
-        let contents = packages.into_iter().map(|package| {
-            let pin = PackagePin {
-                version: package.version,
-                sha256: package.sha256,
-                document_sha256: sha256_hex(package.document.as_bytes()),
-            };
-            let signatures = signatures.remove(&package.id).unwrap_or_default();
-            (package.id, AssignedContent { document: package.document, signatures, pin })
-        });
-        Ok(contents.collect())
     }
 
     /// True if the key or the member that asked for something may still do so.
@@ -310,23 +286,10 @@ async fn check_name(
     }
 }
 
-async fn require_package(
-    transaction: &DatabaseTransaction,
-    row: &assignment::Model,
-) -> Result<(), StoreError> {
-    let packages = package::Entity::find()
-        .filter(package::Column::TenantId.eq(row.tenant_id))
-        .filter(package::Column::Id.eq(row.package_id));
-    match packages.count(transaction).await? {
-        0 => Err(StoreError::Refused(PACKAGE_GONE)),
-        _ => Ok(()),
-    }
-}
-
 fn of_tenant(tenant_id: TenantId) -> sea_orm::Select<assignment::Entity> {
     assignment::Entity::find().filter(assignment::Column::TenantId.eq(tenant_id))
 }
 
-fn current(tenant_id: TenantId) -> sea_orm::Select<assignment::Entity> {
+pub(super) fn current(tenant_id: TenantId) -> sea_orm::Select<assignment::Entity> {
     of_tenant(tenant_id).filter(assignment::Column::DeletedAt.is_null())
 }

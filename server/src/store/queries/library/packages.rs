@@ -155,9 +155,11 @@ impl TenantScope {
                 Box::pin(async move {
                     let assigned = assignment::Entity::find()
                         .filter(assignment::Column::TenantId.eq(tenant_id))
-                        .filter(assignment::Column::PackageId.eq(id))
+                        .filter(assignment::Column::ContentId.eq(id))
                         .filter(assignment::Column::DeletedAt.is_null());
-                    if assigned.count(transaction).await? > 0 || is_former(transaction, id).await? {
+                    if assigned.count(transaction).await? > 0
+                        || is_former(transaction, id.into()).await?
+                    {
                         return Err(StoreError::Refused(PACKAGE_ASSIGNED));
                     }
                     let deleted = package::Entity::delete_many()

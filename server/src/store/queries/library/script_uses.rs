@@ -1,4 +1,4 @@
-//! What of a tenant submits a script of the library later: schedules and hooks.
+//! What of a tenant runs a script of the library later: schedules, hooks and assignments.
 
 use muster_protocol::library::{LIBRARY_PREFIX, LibraryReference};
 use sea_orm::{
@@ -6,16 +6,19 @@ use sea_orm::{
     QuerySelect as _,
 };
 
+use super::assignments::current;
 use crate::domain::ids::TenantId;
+use crate::domain::library::assignment_records::AssignedKind;
 use crate::domain::library::records::ScriptUse;
 use crate::domain::schedules::records::JobTemplate;
 use crate::store::StoreError;
+use crate::store::entities::library::assignment;
 use crate::store::entities::schedules::{hook, schedule};
 
-/// Schedules and hooks that are named, of each kind.
+/// Schedules, hooks and assignments that are named, of each kind.
 const MAX_USES: usize = 20;
 
-/// The first schedules and hooks whose job runs a script, oldest first.
+/// The first schedules and hooks whose job runs a script, and the first assignments of it, oldest first.
 pub(super) async fn uses_of(
     transaction: &DatabaseTransaction,
     tenant_id: TenantId,
@@ -41,11 +44,22 @@ pub(super) async fn uses_of(
         .into_tuple()
         .all(transaction)
         .await?;
+    let assignments: Vec<String> = current(tenant_id)
+        .select_only()
+        .column(assignment::Column::Name)
+        .filter(assignment::Column::Kind.eq(AssignedKind::Script))
+        .filter(assignment::Column::ContentName.eq(name))
+        .order_by_asc(assignment::Column::Id)
+        .limit(MAX_USES as u64)
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let assignments = assignments.into_iter().map(|name| ScriptUse { kind: "assignment", name });
     let users = |kind, rows: Vec<(String, String)>| {
         let of_script = rows.into_iter().filter(|(_, job)| runs(job, name)).take(MAX_USES);
         of_script.map(move |(name, _)| ScriptUse { kind, name })
     };
-    Ok(users("schedule", schedules).chain(users("hook", hooks)).collect())
+    Ok(users("schedule", schedules).chain(users("hook", hooks)).chain(assignments).collect())
 }
 
 fn runs(job: &str, name: &str) -> bool {

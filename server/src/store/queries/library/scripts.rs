@@ -141,7 +141,7 @@ impl TenantScope {
             .await
     }
 
-    /// Deletes a script with its versions, unless schedules or hooks use it: these are returned. With
+    /// Deletes a script with its versions, unless schedules, hooks or assignments use it: these are returned. With
     /// `is_forced` it is deleted all the same.
     pub async fn delete_script(
         &self,

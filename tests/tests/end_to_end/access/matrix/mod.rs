@@ -175,14 +175,14 @@ impl AccessFixture {
              [schedule]\nevery_ms = 60000\n";
         let archive = tar_zst(&[file("muster.toml", description), file("a", "true\n")]);
         fixture.api.upload("/api/packages", archive).await.expect(201);
-        let assignment = json!({"name": "first", "package": "package:task",
+        let assignment = json!({"name": "first", "script": "package:task",
             "target": {"tags": ["none"]}});
         let assignment = fixture.api.post("/api/assignments", assignment).await.expect(201);
         let description = "name = 'kept'\nversion = '1'\nkind = 'service'\nexecutor = 'sh'\n\
              entry = 'a'\n";
         let archive = tar_zst(&[file("muster.toml", description), file("a", "true\n")]);
         fixture.api.upload("/api/packages", archive).await.expect(201);
-        let service = json!({"name": "kept", "package": "package:kept",
+        let service = json!({"name": "kept", "script": "package:kept",
             "target": {"expression": "all"}});
         let service = fixture.api.post("/api/assignments", service).await.expect(201);
         let hook = json!({"name": "first", "authentication": "github",

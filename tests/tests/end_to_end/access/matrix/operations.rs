@@ -156,7 +156,7 @@ pub fn operations() -> Vec<Operation> {
     let new_schedule =
         json!({"name": "new", "rule": rule, "job": {"script": "hi", "target": nobody}});
     let new_rule = json!({"name": "new", "metric": "disk_percent", "threshold": 90});
-    let new_assignment = json!({"name": "new", "package": "package:task",
+    let new_assignment = json!({"name": "new", "script": "package:task",
         "target": {"tags": ["none"]}});
     let new_file = json!({"name": "new", "sha256": "1".repeat(64), "bytes": 1});
     let pushed = json!({"script": "file:push", "file": {"path": "/srv/a", "sha256": "0".repeat(64)},

@@ -109,10 +109,12 @@ fn body(bounded: &Bounded, agent: &str) -> Value {
         ("/api/agents/{id}/command" | "/api/agents/keys/{id}/command", _) => {
             json!({"command": "execute", "data": {"script": "deploy"}})
         }
-        ("/api/assignments", _) => json!({"name": "bounds", "package": "package:tick@1",
+        ("/api/assignments", "schedule.every_ms") => json!({"name": "bounds",
+            "script": "library:disk", "target": {"tags": ["bounds"]}}),
+        ("/api/assignments", _) => json!({"name": "bounds", "script": "package:tick@1",
             "target": {"tags": ["bounds"]}, "rollout": {"wave_size": 1}}),
         ("/api/assignments/{id}", _) => {
-            json!({"package": "package:tick@2", "rollout": {"wave_size": 1}})
+            json!({"script": "package:tick@2", "rollout": {"wave_size": 1}})
         }
         ("/api/integrations", _) => json!({"kind": "slack", "name": "bounds",
             "event_types": ["job.failed"], "settings": {"url": "https://hooks.invalid/x"}}),
@@ -157,7 +159,7 @@ async fn number_out_of_its_bounds_is_refused_by_one_rule_in_every_operation() {
         push(&fixture, &own_package(&fixture, "tick", version, "true\n", kind)).await;
     }
     let assignment =
-        json!({"name": "ticks", "package": "package:tick@1", "target": {"tags": ["bounds"]}});
+        json!({"name": "ticks", "script": "package:tick@1", "target": {"tags": ["bounds"]}});
     let assignment = fixture.api.post("/api/assignments", assignment).await.expect(201);
     let (_, basic) = fixture.api.agent_key(json!({})).await;
     let basic = fixture.api.with_key(&basic);

@@ -8,7 +8,7 @@ use serde_json::json;
 pub use self::reconciliation::RolloutActivity;
 pub use self::request::RolloutRequest;
 use super::request::AssignmentRequest;
-use super::{Assignments, reference, require_change, subject};
+use super::{Assignments, require_change, subject};
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::ids::AssignmentId;
 use crate::domain::library::assignment_records::AssignmentRecord;
@@ -77,8 +77,8 @@ impl Assignments {
         };
         let was_changed_at = row.changed_at;
         let row = AssignmentRecord {
-            package_id: former.package_id,
-            package_version: former.version,
+            content_id: former.content_id,
+            content_version: former.version,
             changed_at: self.clock.now().max(was_changed_at.plus_ms(1)),
             ..row
         };
@@ -132,7 +132,7 @@ impl Assignments {
         row: &AssignmentRecord,
         decision: RolloutDecision,
     ) -> Result<()> {
-        let detail = json!({"name": row.name, "package": reference(row)});
+        let detail = json!({"name": row.name, "script": row.reference()});
         let audit = caller.audit(action, subject(row.id), &detail, self.clock.now());
         if !self.store.tenant(row.tenant_id).decide_rollout(decision, audit).await? {
             return Err(ServiceError::Conflict {

@@ -20,7 +20,7 @@ use crate::domain::library::assignment_rollout::{
 };
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::AuditAction;
-use crate::services::library::assignments::{Assignments, reference, subject, target_of};
+use crate::services::library::assignments::{Assignments, subject, target_of};
 use crate::store::StoreError;
 use crate::store::queries::RolloutDecision;
 
@@ -122,7 +122,7 @@ impl Assignments {
         let mut changed = Vec::new();
         for share in shares.values_mut() {
             let report = reports.get(&share.agent_id);
-            let reported = state_of_report(report, &row.package_version, row.kind);
+            let reported = state_of_report(report, &row.content_version, row.kind);
             let is_online = self.hub.is_connected(share.agent_id);
             let next = next_state(share, reported, is_online, now);
             if next != share.state {
@@ -210,7 +210,7 @@ impl Assignments {
         let share = |agent_id| RolloutShare { agent_id, wave, state, changed_at: now };
         let shares = chosen.into_iter().map(share).collect();
         if self.store.tenant(row.tenant_id).advance_rollout(rollout, wave, shares).await? {
-            let version = row.package_version.as_str();
+            let version = row.content_version.as_str();
             tracing::info!(assignment_id = %row.id, wave, agents, version, "started a wave of an assignment");
             self.changed.notify_one();
         }
@@ -245,7 +245,7 @@ impl Assignments {
         rollout: AssignmentRollout,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let detail = json!({"name": row.name, "package": reference(row), "wave": rollout.wave});
+        let detail = json!({"name": row.name, "script": row.reference(), "wave": rollout.wave});
         let audit = AuditAction {
             tenant_id: row.tenant_id,
             action: "assignment.finish",

@@ -69,7 +69,7 @@ pub async fn assignments(run: &mut Recorder<'_>) {
     let later = description.replace("1.0.0", "1.1.0");
     let archive = tar_zst(&[file("muster.toml", &later), file("run.sh", "true\n")]);
     let later = run.fixture.api.upload("/api/packages", archive).await.expect(201);
-    let body = json!({"name": "nightly-report", "package": "package:report@1.0.0",
+    let body = json!({"name": "nightly-report", "script": "package:report@1.0.0",
         "target": {"expression": "all"}});
     let id = run.post("/api/assignments", body).await.id().to_owned();
     let path = format!("/api/assignments/{{id={id}}}");
@@ -77,7 +77,7 @@ pub async fn assignments(run: &mut Recorder<'_>) {
     run.get(&path).await;
     run.get(&format!("{path}/agents")).await;
     // No agent has the tag, so that no wave starts and the rollout stays under way.
-    let rollout = json!({"target": {"tags": ["reports"]}, "package": "package:report@1.1.0",
+    let rollout = json!({"target": {"tags": ["reports"]}, "script": "package:report@1.1.0",
         "rollout": {"wave_size": "25%", "max_failures": 0, "healthy_for_ms": 60_000}});
     run.call(Method::PATCH, &path, Some(rollout.clone())).await;
     run.post(&format!("{path}/rollout/resume"), json!({})).await;
@@ -88,6 +88,13 @@ pub async fn assignments(run: &mut Recorder<'_>) {
     for package in [package, later] {
         run.fixture.api.delete(&format!("/api/packages/{}", package.id())).await.expect(204);
     }
+    let script = json!({"name": "disk-usage", "body": "df -h\n", "interpreter": "sh"});
+    run.fixture.api.post("/api/scripts", script).await.expect(201);
+    let body = json!({"name": "hourly-usage", "script": "library:disk-usage@1",
+        "schedule": {"every_ms": 3_600_000}, "target": {"expression": "all"}});
+    let id = run.fixture.api.post("/api/assignments", body).await.expect(201).id().to_owned();
+    run.get("/api/assignments").await;
+    run.fixture.api.delete(&format!("/api/assignments/{id}")).await.expect(204);
     services(run).await;
 }
 
@@ -96,7 +103,7 @@ pub async fn services(run: &mut Recorder<'_>) {
         entry = \"run.sh\"\n";
     let archive = tar_zst(&[file("muster.toml", description), file("run.sh", "sleep 60\n")]);
     let package = run.fixture.api.upload("/api/packages", archive).await.expect(201);
-    let body = json!({"name": "proxy", "package": "package:proxy",
+    let body = json!({"name": "proxy", "script": "package:proxy",
         "target": {"expression": "all"}});
     let id = run.fixture.api.post("/api/assignments", body).await.expect(201).id().to_owned();
     run.get("/api/services").await;

@@ -1,11 +1,12 @@
 //! Stores the runs of tasks and services that hosts have started themselves, each as a command with its audit entry.
 
+mod versions;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use muster_protocol::CommandName;
-use muster_protocol::library::sha256_hex;
 use muster_protocol::limits::SETTLED_RETENTION_MS;
-use muster_protocol::package::{PACKAGE_PREFIX, PackageDocument, TaskRun};
+use muster_protocol::package::TaskRun;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
@@ -13,6 +14,7 @@ use sea_orm::{
 };
 use serde_json::json;
 
+use self::versions::Versions;
 use crate::domain::access::principal::ActorKind;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::trigger::Trigger;
@@ -22,14 +24,11 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::command;
-use crate::store::entities::library::{assignment, package};
+use crate::store::entities::library::assignment;
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows::pad_to_power_of_two;
 use crate::store::writer::{BatchOperation, MAX_LIST, rows};
-
-/// Packages by name and version.
-type Versions = HashMap<(String, String), package::Model>;
 
 /// Most starts of a service on an agent within an hour of its clock. The delays between the restarts of a host allow
 /// fewer, also with restarts that people ask for.
@@ -81,7 +80,7 @@ impl BatchOperation for RecordTaskRuns {
 impl RecordTaskRuns {
     async fn write(&self, tx: &WriteTx<'_>) -> Result<RecordedRuns, DbErr> {
         let assignments = self.assignments(tx).await?;
-        let packages = self.packages(tx, &assignments).await?;
+        let versions = self.versions(tx, &assignments).await?;
         let mut owners = self.known_owners(tx).await?;
         let mut stored = RecordedRuns::new();
         let (mut commands, mut entries) = (Vec::new(), Vec::new());
@@ -99,12 +98,12 @@ impl RecordTaskRuns {
                     stored.insert(id, max_log_bytes.map(i64::cast_unsigned));
                 }
                 Some(_) => {}
-                None if !self.is_plausible(run, assignment, &packages) => {}
+                None if !self.is_plausible(run, assignment, &versions) => {}
                 None if run.is_service
                     && !starts.entry(assignment.id).or_default().admit(self.start_of(run)) => {}
                 None => {
                     let row = command::Model {
-                        max_log_bytes: log_bytes(run, assignment, &packages).map(u64::cast_signed),
+                        max_log_bytes: versions.log_bytes(run, assignment).map(u64::cast_signed),
                         ..self.command(id, run, assignment)
                     };
                     owners.insert(id, (self.agent_id, row.max_log_bytes));
@@ -136,36 +135,6 @@ impl RecordTaskRuns {
                 .all(tx.transaction)
                 .await?;
             found.extend(rows.into_iter().map(|row| (row.id, row.into())));
-        }
-        Ok(found)
-    }
-
-    /// The versions of their packages that these runs name, as far as they exist.
-    async fn packages(
-        &self,
-        tx: &WriteTx<'_>,
-        assignments: &HashMap<AssignmentId, AssignmentRecord>,
-    ) -> Result<Versions, DbErr> {
-        let mut found = Versions::new();
-        if assignments.is_empty() {
-            return Ok(found);
-        }
-        let names: HashSet<&str> =
-            assignments.values().map(|assignment| assignment.package_name.as_str()).collect();
-        let versions: HashSet<&str> =
-            self.runs.iter().map(|run| run.package.version.as_str()).collect();
-        let versions: Vec<&str> = versions.into_iter().collect();
-        for versions in versions.chunks(MAX_LIST) {
-            let rows = package::Entity::find()
-                .filter(package::Column::TenantId.eq(self.tenant_id))
-                .filter(package::Column::Name.is_in(pad_to_power_of_two(names.iter().copied())))
-                .filter(
-                    package::Column::Version.is_in(pad_to_power_of_two(versions.iter().copied())),
-                )
-                .all(tx.transaction)
-                .await?;
-            found
-                .extend(rows.into_iter().map(|row| ((row.name.clone(), row.version.clone()), row)));
         }
         Ok(found)
     }
@@ -208,7 +177,7 @@ impl RecordTaskRuns {
             .collect();
         let mut known = HashMap::new();
         for assignment in services.iter().filter_map(|id| assignments.get(id)) {
-            let script = format!("{PACKAGE_PREFIX}{}", assignment.package_name);
+            let script = assignment.script();
             let of_service = format!("%\"assignment_id\":\"{}\"%", assignment.id.0);
             let mut latest: Vec<Timestamp> = command::Entity::find()
                 .select_only()
@@ -236,12 +205,10 @@ impl RecordTaskRuns {
 
     /// Hosts keep results for a limited time, so nothing older can be due. A service that runs longer is
     /// known already.
-    fn is_plausible(&self, run: &TaskRun, of: &AssignmentRecord, packages: &Versions) -> bool {
+    fn is_plausible(&self, run: &TaskRun, of: &AssignmentRecord, versions: &Versions) -> bool {
         let due_at = Timestamp(i64::try_from(run.due_at_ms).unwrap_or(i64::MAX));
-        let version = (of.package_name.clone(), run.package.version.clone());
         run.is_service == (of.kind == AssignedKind::Service)
-            // A version that is deleted can't be compared.
-            && packages.get(&version).is_none_or(|package| is_of(run, package))
+            && versions.may_have(run, of)
             && of.created_at <= due_at.plus_ms(MAX_AHEAD_MS)
             && self.now.minus_ms(SETTLED_RETENTION_MS) <= due_at
             && due_at <= self.now.plus_ms(MAX_AHEAD_MS)
@@ -249,12 +216,12 @@ impl RecordTaskRuns {
 
     fn command(&self, id: CommandId, run: &TaskRun, of: &AssignmentRecord) -> command::Model {
         let due_at = Timestamp(i64::try_from(run.due_at_ms).unwrap_or(i64::MAX));
-        let script = format!("{PACKAGE_PREFIX}{}", of.package_name);
-        let mut data = json!({
-            "script": script,
-            "package": run.package,
-            "parameters": of.parameters(),
-        });
+        let script = of.script();
+        let mut data = json!({"script": script, "parameters": of.parameters()});
+        match of.kind {
+            AssignedKind::Task | AssignedKind::Service => data["package"] = json!(run.package),
+            AssignedKind::Script => data["library"] = json!(run.package.of_script()),
+        }
         if run.is_service {
             data["service"] = json!({"assignment_id": of.id, "started_at": due_at});
         } else {
@@ -332,25 +299,6 @@ impl ServiceStarts {
         }
         is_free
     }
-}
-
-/// How much of the newest output of a run of a service is kept.
-fn log_bytes(run: &TaskRun, of: &AssignmentRecord, packages: &Versions) -> Option<u64> {
-    let version = (of.package_name.clone(), run.package.version.clone());
-    let document = packages.get(&version).map(|package| package.document.as_str());
-    let document: Option<PackageDocument> =
-        document.and_then(|text| serde_json::from_str(text).ok());
-    let settings = document.and_then(|document| document.service).unwrap_or_default();
-    run.is_service.then(|| settings.log_bytes())
-}
-
-/// True if a run can be one of this version: its hashes, and for a task its due time.
-fn is_of(run: &TaskRun, package: &package::Model) -> bool {
-    let document: Option<PackageDocument> = serde_json::from_str(&package.document).ok();
-    let schedule = document.and_then(|document| document.schedule);
-    run.package.sha256 == package.sha256
-        && run.package.document_sha256 == sha256_hex(package.document.as_bytes())
-        && schedule.is_none_or(|schedule| run.is_service || schedule.may_be_due(run.due_at_ms))
 }
 
 #[cfg(test)]
