@@ -258,7 +258,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Access(args) => (access::OPTIONS, access::run(args, &session).await),
         Action::Approvals(args) => (approvals::OPTIONS, approvals::run(args, &session).await),
         Action::Tenant(args) => (tenant::OPTIONS, tenant::run(args, &session).await),
-        Action::Storage(args) => (&[][..], storage::run(args, &session).await),
+        Action::Storage(args) => (storage::OPTIONS, storage::run(args, &session).await),
         Action::Tenants(args) => (tenants::OPTIONS, tenants::run(args, &session).await),
         Action::Audit(args) => (audit::OPTIONS, audit::run(args, &session).await),
         Action::Suggest(args) => (&[][..], suggestions::run(args, &session).await),

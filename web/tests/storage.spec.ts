@@ -1,4 +1,4 @@
-// What the tenant stores, by cause and by script. It goes on with the server of the other specs, and changes nothing.
+// What the tenant stores, by cause and by script. It goes on with the server of the other specs, and deletes nothing of them.
 import { expect } from '@playwright/test';
 import { checkScreens, ids, signIn, test, TWO_LOOKS } from './story';
 
@@ -35,6 +35,20 @@ test('a quota that is reached is on the overview, and says what it does', async 
   await needs.getByRole('link', { name: 'Open: Quota of history and output' }).click();
   await expect(page).toHaveURL('/settings/storage');
   await expect(page.getByRole('status').filter({ hasText: 'New executions are refused.' })).toBeVisible();
+});
+
+test('an owner deletes old history, after seeing how much that is', async ({ page }) => {
+  await page.goto('/settings/storage');
+  await page.getByRole('button', { name: 'Delete old history…' }).click();
+  const dialog = page.getByRole('dialog', { name: 'Delete old history' });
+  await dialog.getByLabel('Older than days').fill('0');
+  await expect(dialog.getByText(/^\d+ executions? would be deleted\.$/)).toBeVisible();
+  await dialog.getByLabel('Older than days').fill('x');
+  await expect(dialog.getByRole('button', { name: 'Delete for good' })).toBeDisabled();
+  await dialog.getByLabel('Older than days').fill('400');
+  await expect(dialog.getByText('No execution is so old.')).toBeVisible();
+  await dialog.getByRole('button', { name: 'Delete for good' }).click();
+  await expect(page.getByRole('status').filter({ hasText: 'The last deletion is done' })).toBeVisible({ timeout: 20_000 });
 });
 
 test('an auditor sees it too', async ({ newVisitor }) => {

@@ -84,6 +84,8 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/releases/{version}/publish", &[Scope::ReleasesManage]),
     ("POST", "/api/releases/{version}/withdraw", &[Scope::ReleasesManage]),
     ("POST", "/api/releases/key-changes", &[Scope::ReleasesManage]),
+    ("POST", "/api/storage/purge", &[Scope::TenantManage]),
+    ("POST", "/api/storage/purge/preview", &[Scope::TenantManage]),
     ("PATCH", "/api/tenant", &[Scope::TenantManage]),
     ("DELETE", "/api/tenant", &[Scope::TenantManage]),
     ("POST", "/api/tenant/restore", &[Scope::TenantManage]),

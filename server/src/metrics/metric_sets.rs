@@ -199,6 +199,7 @@ pub struct Gauges {
     pub(super) pending_webhooks: KnownGauge,
     pub(super) database_up: Gauge,
     pub(super) database_bytes: KnownGauge,
+    pub(super) storage_bytes: Family<OneLabel, Gauge>,
     pub(super) disk_free_bytes: KnownGauge,
     pub(super) build: Family<OneLabel, Gauge>,
     pub start_seconds: Gauge,
@@ -253,11 +254,19 @@ impl Gauges {
         self.database_up.set(1);
     }
 
+    /// Sets what the server stored by cause when it was measured last.
+    pub fn set_storage(&self, causes: impl Iterator<Item = (&'static str, u64)>) {
+        for (cause, bytes) in causes {
+            self.storage_bytes.get_or_create(&[("cause", cause)]).set(bytes.cast_signed());
+        }
+    }
+
     /// The database is unavailable: removes the values that it returned earlier.
     pub fn clear_stored(&self) {
         self.open_commands.clear();
         self.pending_webhooks.set(None);
         self.database_bytes.set(None);
+        self.storage_bytes.clear();
         self.database_up.set(0);
     }
 }

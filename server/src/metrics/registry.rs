@@ -118,6 +118,12 @@ impl Registry {
             gauges.database_bytes,
         );
         names.register_with_unit(
+            "storage",
+            "What all tenants store, as measured last",
+            Unit::Bytes,
+            gauges.storage_bytes,
+        );
+        names.register_with_unit(
             "disk_free",
             "Free space of the disk with the server's data directory",
             Unit::Bytes,

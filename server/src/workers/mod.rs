@@ -11,6 +11,7 @@ mod memory_returner;
 mod output_compactor;
 mod schedule_runner;
 mod scheduler;
+mod storage_purger;
 mod storage_sampler;
 mod tenant_eraser;
 mod webhook_sender;
@@ -120,6 +121,11 @@ impl Workers {
         tasks.spawn(async move {
             alert_checker::run(alerts).await;
             "alert checker"
+        });
+        let storage = services.storage.clone();
+        tasks.spawn(async move {
+            storage_purger::run(storage).await;
+            "storage purger"
         });
         let storage = services.storage.clone();
         tasks.spawn(async move {

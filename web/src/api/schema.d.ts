@@ -4092,6 +4092,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/storage/purge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Delete everything of the tenant that has ended and is older, with its output: executions, jobs, fires, deliveries, events and decided approvals.
+         * @description The audit log stays. The server deletes in slices; `purge` of `GET /api/storage` says when it is done. A person must have confirmed that it is them within the last minutes.
+         *
+         *     Needs the scope `tenant:manage`.
+         */
+        post: operations["purge_storage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/storage/purge/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Show how much a purge would delete.
+         * @description Show how much a purge would delete.
+         *
+         *     Needs the scope `tenant:manage`.
+         */
+        post: operations["preview_storage_purge"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/targets/preview": {
         parameters: {
             query?: never;
@@ -8521,6 +8565,32 @@ export interface components {
          * @enum {string}
          */
         StorageCause: "history" | "output" | "telemetry" | "deliveries" | "audit" | "library" | "releases";
+        /** @description Which history is to be deleted. */
+        StoragePurgeBody: {
+            /**
+             * Format: int64
+             * @description What is older than this is deleted, if it has ended; at most 100 years. 0: everything that has ended.
+             * @example 2592000000
+             */
+            older_than_ms: number;
+        };
+        /** @description What a request to delete old history would delete. */
+        StoragePurgePreview: {
+            /**
+             * Format: int64
+             * @description Executions and other commands that would be deleted now, with their output.
+             */
+            command_count: number;
+            history_before: components["schemas"]["Timestamp"];
+        };
+        /** @description A request to delete old history. */
+        StoragePurgeView: {
+            finished_at?: components["schemas"]["Timestamp"] | null;
+            /** @description What was created before this instant and has ended is deleted. */
+            history_before: components["schemas"]["Timestamp"];
+            requested_at: components["schemas"]["Timestamp"];
+            requested_by: components["schemas"]["PrincipalId"];
+        };
         /** @description The quota of a tenant. */
         StorageQuotaView: {
             /**
@@ -8547,6 +8617,7 @@ export interface components {
             other_script_count: number;
             /** @description All other scripts together. */
             other_scripts: components["schemas"]["ScriptUsage"];
+            purge?: components["schemas"]["StoragePurgeView"] | null;
             quota: components["schemas"]["StorageQuotaView"];
             /** @description The scripts that take most, largest first, at most 50. */
             scripts: components["schemas"]["ScriptUsage"][];
@@ -9572,25 +9643,26 @@ export interface operations {
                      *             "steps",
                      *             "probe",
                      *             "assignments",
+                     *             "assigned_scripts",
                      *             "client_certificates",
                      *             "facts"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:+WCj+Z1dFiBo1Qh2VGMtf3arC+CcKp1tvkyamHZEQQk",
+                     *           "fingerprint": "SHA256:g6Y2Q9iAAWHWKfx+iqUXRGmbr/ZxtxGkawLceyGeGFc",
                      *           "hostname": "vm",
-                     *           "id": "01900000-0000-7000-8000-000000000005",
+                     *           "id": "01900000-0000-7000-8000-000000000004",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000049",
+                     *           "key_id": "01900000-0000-7000-8000-000000000047",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
                      *           "name": "web-1",
                      *           "name_source": "given",
                      *           "next_fingerprint": null,
-                     *           "os": "Linux 6.18.44-fc-v595",
+                     *           "os": "Linux 6.18.44-fc-v509",
                      *           "policy": "manifest",
-                     *           "public_key": "jzsBhKj6XhvcwG3gYls76OBHlaHMnKWv6OV+ECJkyYQ=",
+                     *           "public_key": "NF0IwzDeTvVTDbL94F+gXfiCLJsMWQRNbbfypx3d/wY=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -9723,25 +9795,26 @@ export interface operations {
                      *             "steps",
                      *             "probe",
                      *             "assignments",
+                     *             "assigned_scripts",
                      *             "client_certificates",
                      *             "facts"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:+WCj+Z1dFiBo1Qh2VGMtf3arC+CcKp1tvkyamHZEQQk",
+                     *           "fingerprint": "SHA256:g6Y2Q9iAAWHWKfx+iqUXRGmbr/ZxtxGkawLceyGeGFc",
                      *           "hostname": "vm",
-                     *           "id": "01900000-0000-7000-8000-000000000005",
+                     *           "id": "01900000-0000-7000-8000-000000000004",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000049",
+                     *           "key_id": "01900000-0000-7000-8000-000000000047",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
                      *           "name": "web-1",
                      *           "name_source": "given",
                      *           "next_fingerprint": null,
-                     *           "os": "Linux 6.18.44-fc-v595",
+                     *           "os": "Linux 6.18.44-fc-v509",
                      *           "policy": "manifest",
-                     *           "public_key": "jzsBhKj6XhvcwG3gYls76OBHlaHMnKWv6OV+ECJkyYQ=",
+                     *           "public_key": "NF0IwzDeTvVTDbL94F+gXfiCLJsMWQRNbbfypx3d/wY=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -10274,7 +10347,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000049",
+                     *           "id": "01900000-0000-7000-8000-000000000047",
                      *           "max_agents": 1,
                      *           "name": "a key",
                      *           "permissions": [
@@ -10297,7 +10370,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000025",
+                     *           "id": "01900000-0000-7000-8000-000000000024",
                      *           "max_agents": 20,
                      *           "name": "web servers",
                      *           "permissions": [
@@ -10419,7 +10492,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "install_line": "curl --proto '=https' --proto-redir '=https' -fsSL https://muster.example/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 20,
@@ -10542,7 +10615,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "max_agents": 20,
                      *       "name": "web servers",
                      *       "permissions": [
@@ -10717,7 +10790,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "max_agents": 50,
                      *       "name": "web servers",
                      *       "permissions": [
@@ -10860,7 +10933,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000021",
+                     *       "command_id": "01900000-0000-7000-8000-000000000020",
                      *       "data": {
                      *         "message": "hello"
                      *       },
@@ -11017,7 +11090,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000121",
+                     *       "command_id": "01900000-0000-7000-8000-000000000119",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -11166,7 +11239,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "install_line": "curl --proto '=https' --proto-redir '=https' -fsSL https://muster.example/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 50,
@@ -11382,11 +11455,11 @@ export interface operations {
                      *       "commands": [
                      *         {
                      *           "command": "execute",
-                     *           "command_id": "01900000-0000-7000-8000-000000000060",
+                     *           "command_id": "01900000-0000-7000-8000-000000000058",
                      *           "data": {
                      *             "script": "deploy"
                      *           },
-                     *           "request_id": "01900000-0000-7000-8000-000000000122",
+                     *           "request_id": "01900000-0000-7000-8000-000000000120",
                      *           "start_within_ms": 86400000,
                      *           "timestamp": "2026-01-31T12:00:00.000Z",
                      *           "type": "command"
@@ -11520,16 +11593,17 @@ export interface operations {
                      *         "steps",
                      *         "probe",
                      *         "assignments",
+                     *         "assigned_scripts",
                      *         "client_certificates",
                      *         "facts"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:+WCj+Z1dFiBo1Qh2VGMtf3arC+CcKp1tvkyamHZEQQk",
+                     *       "fingerprint": "SHA256:g6Y2Q9iAAWHWKfx+iqUXRGmbr/ZxtxGkawLceyGeGFc",
                      *       "hostname": "vm",
-                     *       "id": "01900000-0000-7000-8000-000000000005",
+                     *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000049",
+                     *       "key_id": "01900000-0000-7000-8000-000000000047",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "matched_by": "given_name",
@@ -11537,9 +11611,9 @@ export interface operations {
                      *       "name": "web-1",
                      *       "name_source": "given",
                      *       "next_fingerprint": null,
-                     *       "os": "Linux 6.18.44-fc-v595",
+                     *       "os": "Linux 6.18.44-fc-v509",
                      *       "policy": "manifest",
-                     *       "public_key": "jzsBhKj6XhvcwG3gYls76OBHlaHMnKWv6OV+ECJkyYQ=",
+                     *       "public_key": "NF0IwzDeTvVTDbL94F+gXfiCLJsMWQRNbbfypx3d/wY=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11646,7 +11720,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "command_id": "01900000-0000-7000-8000-000000000060",
+                 *       "command_id": "01900000-0000-7000-8000-000000000058",
                  *       "result": {
                  *         "data": {},
                  *         "success": true
@@ -11819,25 +11893,26 @@ export interface operations {
                      *         "steps",
                      *         "probe",
                      *         "assignments",
+                     *         "assigned_scripts",
                      *         "client_certificates",
                      *         "facts"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:+WCj+Z1dFiBo1Qh2VGMtf3arC+CcKp1tvkyamHZEQQk",
+                     *       "fingerprint": "SHA256:g6Y2Q9iAAWHWKfx+iqUXRGmbr/ZxtxGkawLceyGeGFc",
                      *       "hostname": "vm",
-                     *       "id": "01900000-0000-7000-8000-000000000005",
+                     *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000049",
+                     *       "key_id": "01900000-0000-7000-8000-000000000047",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
                      *       "name": "web-1",
                      *       "name_source": "given",
                      *       "next_fingerprint": null,
-                     *       "os": "Linux 6.18.44-fc-v595",
+                     *       "os": "Linux 6.18.44-fc-v509",
                      *       "policy": "manifest",
-                     *       "public_key": "jzsBhKj6XhvcwG3gYls76OBHlaHMnKWv6OV+ECJkyYQ=",
+                     *       "public_key": "NF0IwzDeTvVTDbL94F+gXfiCLJsMWQRNbbfypx3d/wY=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11846,12 +11921,12 @@ export interface operations {
                      *       ],
                      *       "telemetry": {
                      *         "at": "2026-01-31T12:00:00.000Z",
-                     *         "cpu_percent": 61.1,
-                     *         "disk_percent": 56.4,
-                     *         "load_1m": 1.63,
-                     *         "memory_percent": 7.2,
+                     *         "cpu_percent": 13.1,
+                     *         "disk_percent": 0,
+                     *         "load_1m": 2,
+                     *         "memory_percent": 5.7,
                      *         "running_executions": 0,
-                     *         "uptime_seconds": 55731
+                     *         "uptime_seconds": 13790
                      *       },
                      *       "transport": "websocket",
                      *       "update": null,
@@ -12041,25 +12116,26 @@ export interface operations {
                      *         "steps",
                      *         "probe",
                      *         "assignments",
+                     *         "assigned_scripts",
                      *         "client_certificates",
                      *         "facts"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:+WCj+Z1dFiBo1Qh2VGMtf3arC+CcKp1tvkyamHZEQQk",
+                     *       "fingerprint": "SHA256:g6Y2Q9iAAWHWKfx+iqUXRGmbr/ZxtxGkawLceyGeGFc",
                      *       "hostname": "vm",
-                     *       "id": "01900000-0000-7000-8000-000000000005",
+                     *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000049",
+                     *       "key_id": "01900000-0000-7000-8000-000000000047",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
                      *       "name": "web-1",
                      *       "name_source": "given",
                      *       "next_fingerprint": null,
-                     *       "os": "Linux 6.18.44-fc-v595",
+                     *       "os": "Linux 6.18.44-fc-v509",
                      *       "policy": "manifest",
-                     *       "public_key": "jzsBhKj6XhvcwG3gYls76OBHlaHMnKWv6OV+ECJkyYQ=",
+                     *       "public_key": "NF0IwzDeTvVTDbL94F+gXfiCLJsMWQRNbbfypx3d/wY=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -12207,9 +12283,9 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "fingerprint": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
                      *       "hostname": "fake",
-                     *       "id": "01900000-0000-7000-8000-000000000009",
+                     *       "id": "01900000-0000-7000-8000-000000000008",
                      *       "ip": "127.0.0.1",
-                     *       "key_id": "01900000-0000-7000-8000-000000000010",
+                     *       "key_id": "01900000-0000-7000-8000-000000000009",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -12364,7 +12440,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000020",
+                     *       "command_id": "01900000-0000-7000-8000-000000000019",
                      *       "data": {
                      *         "message": "hello"
                      *       },
@@ -12521,13 +12597,13 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000057",
+                     *           "id": "01900000-0000-7000-8000-000000000055",
                      *           "kind": "online"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000058",
+                     *           "id": "01900000-0000-7000-8000-000000000056",
                      *           "kind": "enrolled"
                      *         }
                      *       ],
@@ -12724,12 +12800,12 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "cpu_percent": 61.1,
-                     *           "disk_percent": 56.4,
-                     *           "load_1m": 1.63,
-                     *           "memory_percent": 7.2,
+                     *           "cpu_percent": 13.1,
+                     *           "disk_percent": 0,
+                     *           "load_1m": 2,
+                     *           "memory_percent": 5.7,
                      *           "running_executions": 0,
-                     *           "uptime_seconds": 55731
+                     *           "uptime_seconds": 13790
                      *         }
                      *       ]
                      *     }
@@ -12837,7 +12913,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000120",
+                     *       "command_id": "01900000-0000-7000-8000-000000000118",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -13171,7 +13247,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "for_ms": 600000,
-                     *           "id": "01900000-0000-7000-8000-000000000026",
+                     *           "id": "01900000-0000-7000-8000-000000000025",
                      *           "is_enabled": true,
                      *           "metric": "disk_percent",
                      *           "name": "disk",
@@ -13292,7 +13368,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -13422,7 +13498,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -13597,7 +13673,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -13740,7 +13816,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -13879,7 +13955,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "0ddd19e69b3fc9803d00166fc928f642e3c9d544f4c177054c2cad953e35b495",
+                     *           "agents_sha256": "1973319a7176e827bca0b1c01786bd2f298ce9badb001794fed648b488238f1f",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -13896,8 +13972,8 @@ export interface operations {
                      *               "sha256": null
                      *             }
                      *           ],
-                     *           "id": "01900000-0000-7000-8000-000000000014",
-                     *           "job_id": "01900000-0000-7000-8000-000000000015",
+                     *           "id": "01900000-0000-7000-8000-000000000013",
+                     *           "job_id": "01900000-0000-7000-8000-000000000014",
                      *           "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *           "reason": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000001",
@@ -13907,7 +13983,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "f38c64d3617be60fe8db70e2587d38bd86a28c70a5fdca41645438c2331762dd",
+                     *           "script_sha256": "2eddb1d0141ec5dbdae250d2f9411aae5f3c0adc01bf0a37dc19babd6ecc82cb",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -14002,7 +14078,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "fan_out_above": 10,
-                     *           "id": "01900000-0000-7000-8000-000000000028",
+                     *           "id": "01900000-0000-7000-8000-000000000027",
                      *           "life_cycle": false,
                      *           "name": "production",
                      *           "scripts": [
@@ -14097,7 +14173,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "fan_out_above": 10,
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "life_cycle": false,
                      *       "name": "production",
                      *       "scripts": [
@@ -14293,18 +14369,18 @@ export interface operations {
                      * @example {
                      *       "agent_count": 1,
                      *       "agent_ids": [
-                     *         "01900000-0000-7000-8000-000000000011"
+                     *         "01900000-0000-7000-8000-000000000010"
                      *       ],
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "0ddd19e69b3fc9803d00166fc928f642e3c9d544f4c177054c2cad953e35b495",
+                     *       "agents_sha256": "1973319a7176e827bca0b1c01786bd2f298ce9badb001794fed648b488238f1f",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000011",
-                     *           "command_id": "01900000-0000-7000-8000-000000000012"
+                     *           "agent_id": "01900000-0000-7000-8000-000000000010",
+                     *           "command_id": "01900000-0000-7000-8000-000000000011"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -14321,8 +14397,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000014",
-                     *       "job_id": "01900000-0000-7000-8000-000000000015",
+                     *       "id": "01900000-0000-7000-8000-000000000013",
+                     *       "job_id": "01900000-0000-7000-8000-000000000014",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
@@ -14332,7 +14408,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "f38c64d3617be60fe8db70e2587d38bd86a28c70a5fdca41645438c2331762dd",
+                     *       "script_sha256": "2eddb1d0141ec5dbdae250d2f9411aae5f3c0adc01bf0a37dc19babd6ecc82cb",
                      *       "state": "pending"
                      *     }
                      */
@@ -14423,18 +14499,18 @@ export interface operations {
                      * @example {
                      *       "agent_count": 1,
                      *       "agent_ids": [
-                     *         "01900000-0000-7000-8000-000000000011"
+                     *         "01900000-0000-7000-8000-000000000010"
                      *       ],
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "0ddd19e69b3fc9803d00166fc928f642e3c9d544f4c177054c2cad953e35b495",
+                     *       "agents_sha256": "1973319a7176e827bca0b1c01786bd2f298ce9badb001794fed648b488238f1f",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000011",
-                     *           "command_id": "01900000-0000-7000-8000-000000000012"
+                     *           "agent_id": "01900000-0000-7000-8000-000000000010",
+                     *           "command_id": "01900000-0000-7000-8000-000000000011"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -14442,7 +14518,7 @@ export interface operations {
                      *         "script": "deploy"
                      *       },
                      *       "decided_at": "2026-01-31T12:00:00.000Z",
-                     *       "decided_by": "01900000-0000-7000-8000-000000000013",
+                     *       "decided_by": "01900000-0000-7000-8000-000000000012",
                      *       "decided_by_name": "grace",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "files": [
@@ -14451,8 +14527,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000014",
-                     *       "job_id": "01900000-0000-7000-8000-000000000015",
+                     *       "id": "01900000-0000-7000-8000-000000000013",
+                     *       "job_id": "01900000-0000-7000-8000-000000000014",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
@@ -14462,7 +14538,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "f38c64d3617be60fe8db70e2587d38bd86a28c70a5fdca41645438c2331762dd",
+                     *       "script_sha256": "2eddb1d0141ec5dbdae250d2f9411aae5f3c0adc01bf0a37dc19babd6ecc82cb",
                      *       "state": "approved"
                      *     }
                      */
@@ -14598,18 +14674,18 @@ export interface operations {
                      * @example {
                      *       "agent_count": 1,
                      *       "agent_ids": [
-                     *         "01900000-0000-7000-8000-000000000011"
+                     *         "01900000-0000-7000-8000-000000000010"
                      *       ],
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "0ddd19e69b3fc9803d00166fc928f642e3c9d544f4c177054c2cad953e35b495",
+                     *       "agents_sha256": "1973319a7176e827bca0b1c01786bd2f298ce9badb001794fed648b488238f1f",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000011",
-                     *           "command_id": "01900000-0000-7000-8000-000000000124"
+                     *           "agent_id": "01900000-0000-7000-8000-000000000010",
+                     *           "command_id": "01900000-0000-7000-8000-000000000122"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -14617,7 +14693,7 @@ export interface operations {
                      *         "script": "deploy"
                      *       },
                      *       "decided_at": "2026-01-31T12:00:00.000Z",
-                     *       "decided_by": "01900000-0000-7000-8000-000000000013",
+                     *       "decided_by": "01900000-0000-7000-8000-000000000012",
                      *       "decided_by_name": "grace",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "files": [
@@ -14626,8 +14702,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000125",
-                     *       "job_id": "01900000-0000-7000-8000-000000000126",
+                     *       "id": "01900000-0000-7000-8000-000000000123",
+                     *       "job_id": "01900000-0000-7000-8000-000000000124",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
@@ -14637,7 +14713,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "f38c64d3617be60fe8db70e2587d38bd86a28c70a5fdca41645438c2331762dd",
+                     *       "script_sha256": "2eddb1d0141ec5dbdae250d2f9411aae5f3c0adc01bf0a37dc19babd6ecc82cb",
                      *       "state": "refused"
                      *     }
                      */
@@ -14772,10 +14848,10 @@ export interface operations {
                      *           "id": "01900000-0000-7000-8000-000000000002",
                      *           "kind": "task",
                      *           "name": "nightly-report",
-                     *           "package": "package:report@1.0.0",
-                     *           "package_id": "01900000-0000-7000-8000-000000000003",
                      *           "parameters": {},
                      *           "rollout": null,
+                     *           "schedule": null,
+                     *           "script": "package:report@1.0.0",
                      *           "target": {
                      *             "expression": "all"
                      *           }
@@ -14861,7 +14937,7 @@ export interface operations {
                 /**
                  * @example {
                  *       "name": "nightly-report",
-                 *       "package": "package:report@1.0.0",
+                 *       "script": "package:report@1.0.0",
                  *       "target": {
                  *         "expression": "all"
                  *       }
@@ -14887,10 +14963,10 @@ export interface operations {
                      *       "id": "01900000-0000-7000-8000-000000000002",
                      *       "kind": "task",
                      *       "name": "nightly-report",
-                     *       "package": "package:report@1.0.0",
-                     *       "package_id": "01900000-0000-7000-8000-000000000003",
                      *       "parameters": {},
                      *       "rollout": null,
+                     *       "schedule": null,
+                     *       "script": "package:report@1.0.0",
                      *       "target": {
                      *         "expression": "all"
                      *       }
@@ -15014,10 +15090,10 @@ export interface operations {
                      *       "id": "01900000-0000-7000-8000-000000000002",
                      *       "kind": "task",
                      *       "name": "nightly-report",
-                     *       "package": "package:report@1.0.0",
-                     *       "package_id": "01900000-0000-7000-8000-000000000003",
                      *       "parameters": {},
                      *       "rollout": null,
+                     *       "schedule": null,
+                     *       "script": "package:report@1.0.0",
                      *       "target": {
                      *         "expression": "all"
                      *       }
@@ -15165,12 +15241,12 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "package": "package:report@1.1.0",
                  *       "rollout": {
                  *         "healthy_for_ms": 60000,
                  *         "max_failures": 0,
                  *         "wave_size": "25%"
                  *       },
+                 *       "script": "package:report@1.1.0",
                  *       "target": {
                  *         "tags": [
                  *           "reports"
@@ -15196,11 +15272,9 @@ export interface operations {
                      *       "id": "01900000-0000-7000-8000-000000000002",
                      *       "kind": "task",
                      *       "name": "nightly-report",
-                     *       "package": "package:report@1.1.0",
-                     *       "package_id": "01900000-0000-7000-8000-000000000044",
                      *       "parameters": {},
                      *       "rollout": {
-                     *         "former_package": "package:report@1.0.0",
+                     *         "former_script": "package:report@1.0.0",
                      *         "halt_reason": null,
                      *         "healthy_for_ms": 60000,
                      *         "max_failures": 0,
@@ -15209,6 +15283,8 @@ export interface operations {
                      *         "wave": 0,
                      *         "wave_size": "25%"
                      *       },
+                     *       "schedule": null,
+                     *       "script": "package:report@1.1.0",
                      *       "target": {
                      *         "tags": [
                      *           "reports"
@@ -15344,7 +15420,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000005",
+                     *           "agent_id": "01900000-0000-7000-8000-000000000004",
                      *           "agent_name": "web-1",
                      *           "error": null,
                      *           "error_code": null,
@@ -15460,10 +15536,10 @@ export interface operations {
                      *       "id": "01900000-0000-7000-8000-000000000002",
                      *       "kind": "task",
                      *       "name": "nightly-report",
-                     *       "package": "package:report@1.0.0",
-                     *       "package_id": "01900000-0000-7000-8000-000000000003",
                      *       "parameters": {},
                      *       "rollout": null,
+                     *       "schedule": null,
+                     *       "script": "package:report@1.0.0",
                      *       "target": {
                      *         "tags": [
                      *           "reports"
@@ -15598,10 +15674,10 @@ export interface operations {
                      *       "id": "01900000-0000-7000-8000-000000000002",
                      *       "kind": "task",
                      *       "name": "nightly-report",
-                     *       "package": "package:report@1.1.0",
-                     *       "package_id": "01900000-0000-7000-8000-000000000044",
                      *       "parameters": {},
                      *       "rollout": null,
+                     *       "schedule": null,
+                     *       "script": "package:report@1.1.0",
                      *       "target": {
                      *         "tags": [
                      *           "reports"
@@ -15736,11 +15812,9 @@ export interface operations {
                      *       "id": "01900000-0000-7000-8000-000000000002",
                      *       "kind": "task",
                      *       "name": "nightly-report",
-                     *       "package": "package:report@1.1.0",
-                     *       "package_id": "01900000-0000-7000-8000-000000000044",
                      *       "parameters": {},
                      *       "rollout": {
-                     *         "former_package": "package:report@1.0.0",
+                     *         "former_script": "package:report@1.0.0",
                      *         "halt_reason": null,
                      *         "healthy_for_ms": 60000,
                      *         "max_failures": 0,
@@ -15749,6 +15823,8 @@ export interface operations {
                      *         "wave": 0,
                      *         "wave_size": "25%"
                      *       },
+                     *       "schedule": null,
+                     *       "script": "package:report@1.1.0",
                      *       "target": {
                      *         "tags": [
                      *           "reports"
@@ -15906,11 +15982,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000043",
-                     *           "link": 113,
+                     *           "id": "01900000-0000-7000-8000-000000000042",
+                     *           "link": 117,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000005",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000004",
                      *           "subject_kind": "agent",
                      *           "subject_name": "web-1"
                      *         },
@@ -15921,16 +15997,16 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "agent_id": "01900000-0000-7000-8000-000000000011",
+                     *             "agent_id": "01900000-0000-7000-8000-000000000010",
                      *             "approval_id": null,
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000059",
-                     *           "link": 112,
+                     *           "id": "01900000-0000-7000-8000-000000000057",
+                     *           "link": 116,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000060",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000058",
                      *           "subject_kind": "command",
                      *           "subject_name": "deploy"
                      *         },
@@ -15956,11 +16032,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000061",
-                     *           "link": 111,
+                     *           "id": "01900000-0000-7000-8000-000000000059",
+                     *           "link": 115,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000062",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000060",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -15971,14 +16047,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "ccdbfa64f3c9f9d5672b184fc2e507ac473996f3df26b2be6483ec6478521687",
-                     *             "old": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab"
+                     *             "new": "ccaff1e718b320a6906c0fec724daa63dcfbf90c0ba10adb5c0889b0c233e869",
+                     *             "old": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000063",
-                     *           "link": 110,
+                     *           "id": "01900000-0000-7000-8000-000000000061",
+                     *           "link": 114,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000064",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000062",
                      *           "subject_kind": "release_key_change",
                      *           "subject_name": null
                      *         },
@@ -15991,11 +16067,11 @@ export interface operations {
                      *           "detail": {
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000065",
-                     *           "link": 109,
+                     *           "id": "01900000-0000-7000-8000-000000000063",
+                     *           "link": 113,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -16017,11 +16093,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000066",
-                     *           "link": 108,
+                     *           "id": "01900000-0000-7000-8000-000000000064",
+                     *           "link": 112,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000067",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000065",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -16032,11 +16108,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000068",
-                     *           "link": 107,
+                     *           "id": "01900000-0000-7000-8000-000000000066",
+                     *           "link": 111,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -16051,11 +16127,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000069",
-                     *           "link": 106,
+                     *           "id": "01900000-0000-7000-8000-000000000067",
+                     *           "link": 110,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -16070,11 +16146,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "paused"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000070",
-                     *           "link": 105,
+                     *           "id": "01900000-0000-7000-8000-000000000068",
+                     *           "link": 109,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -16089,11 +16165,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000071",
-                     *           "link": 104,
+                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "link": 108,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -16108,11 +16184,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000072",
-                     *           "link": 103,
+                     *           "id": "01900000-0000-7000-8000-000000000070",
+                     *           "link": 107,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -16123,14 +16199,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab",
+                     *             "key": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000073",
-                     *           "link": 102,
+                     *           "id": "01900000-0000-7000-8000-000000000071",
+                     *           "link": 106,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -16143,14 +16219,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "77afc6fe84d2fef2b251edda6424727825348a10870b3b5ca137f5dabdf43a22",
+                     *             "sha256": "b2f7426c0c2fa61d9ee002a8a5a370e32d46fa45bad2e415d5ddbf9c23e7f8cd",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000074",
-                     *           "link": 101,
+                     *           "id": "01900000-0000-7000-8000-000000000072",
+                     *           "link": 105,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -16163,14 +16239,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "06aedbca4100b5191d9a306eb1b5746df1adc153eb60cc0d6c2aa1b6f327feca",
+                     *             "sha256": "d368002235cc7868635e976f52b6460ba4aba780aab162dca3019f7c68a28b88",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000075",
-                     *           "link": 100,
+                     *           "id": "01900000-0000-7000-8000-000000000073",
+                     *           "link": 104,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -16181,14 +16257,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab",
+                     *             "key": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000076",
-                     *           "link": 99,
+                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "link": 103,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -16199,11 +16275,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000042",
-                     *           "link": 98,
+                     *           "id": "01900000-0000-7000-8000-000000000041",
+                     *           "link": 102,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000009",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000008",
                      *           "subject_kind": "agent",
                      *           "subject_name": "fake"
                      *         },
@@ -16218,11 +16294,11 @@ export interface operations {
                      *             "from": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
                      *             "replaced_agent": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000077",
-                     *           "link": 97,
+                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "link": 101,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000009",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000008",
                      *           "subject_kind": "agent",
                      *           "subject_name": "fake"
                      *         },
@@ -16244,11 +16320,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000078",
-                     *           "link": 96,
+                     *           "id": "01900000-0000-7000-8000-000000000076",
+                     *           "link": 100,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000010",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000009",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -16259,52 +16335,52 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
+                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "link": 99,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000016",
+                     *           "subject_kind": "command",
+                     *           "subject_name": "deploy"
+                     *         },
+                     *         {
+                     *           "action": "command.submit",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "agent_id": "01900000-0000-7000-8000-000000000004",
+                     *             "approval_id": null,
+                     *             "command": "execute",
+                     *             "script": "deploy"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000078",
+                     *           "link": 98,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000016",
+                     *           "subject_kind": "command",
+                     *           "subject_name": "deploy"
+                     *         },
+                     *         {
+                     *           "action": "command.submit",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "agent_id": "01900000-0000-7000-8000-000000000004",
+                     *             "approval_id": null,
+                     *             "command": "execute",
+                     *             "retry_of": "01900000-0000-7000-8000-000000000015",
+                     *             "script": "deploy"
+                     *           },
                      *           "id": "01900000-0000-7000-8000-000000000079",
-                     *           "link": 95,
+                     *           "link": 97,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000017",
-                     *           "subject_kind": "command",
-                     *           "subject_name": "deploy"
-                     *         },
-                     *         {
-                     *           "action": "command.submit",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "agent_id": "01900000-0000-7000-8000-000000000005",
-                     *             "approval_id": null,
-                     *             "command": "execute",
-                     *             "script": "deploy"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000080",
-                     *           "link": 94,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000017",
-                     *           "subject_kind": "command",
-                     *           "subject_name": "deploy"
-                     *         },
-                     *         {
-                     *           "action": "command.submit",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000001",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "agent_id": "01900000-0000-7000-8000-000000000005",
-                     *             "approval_id": null,
-                     *             "command": "execute",
-                     *             "retry_of": "01900000-0000-7000-8000-000000000016",
-                     *             "script": "deploy"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000081",
-                     *           "link": 93,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000082",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000080",
                      *           "subject_kind": "command",
                      *           "subject_name": "deploy"
                      *         },
@@ -16315,11 +16391,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000083",
-                     *           "link": 92,
+                     *           "id": "01900000-0000-7000-8000-000000000081",
+                     *           "link": 96,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000016",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000015",
                      *           "subject_kind": "command",
                      *           "subject_name": "deploy"
                      *         },
@@ -16330,16 +16406,16 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "agent_id": "01900000-0000-7000-8000-000000000005",
+                     *             "agent_id": "01900000-0000-7000-8000-000000000004",
                      *             "approval_id": null,
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000084",
-                     *           "link": 91,
+                     *           "id": "01900000-0000-7000-8000-000000000082",
+                     *           "link": 95,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000016",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000015",
                      *           "subject_kind": "command",
                      *           "subject_name": "deploy"
                      *         },
@@ -16350,11 +16426,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000085",
-                     *           "link": 90,
+                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "link": 94,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000019",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000018",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -16370,11 +16446,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000086",
-                     *           "link": 89,
+                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "link": 93,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000019",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000018",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -16385,11 +16461,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000087",
-                     *           "link": 88,
+                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "link": 92,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000004",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000003",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -16400,11 +16476,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000088",
-                     *           "link": 87,
+                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "link": 91,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000004",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000003",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -16415,11 +16491,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000089",
-                     *           "link": 86,
+                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "link": 90,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000004",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000003",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -16435,11 +16511,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000090",
-                     *           "link": 85,
+                     *           "id": "01900000-0000-7000-8000-000000000088",
+                     *           "link": 89,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000004",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000003",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -16461,11 +16537,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000091",
-                     *           "link": 84,
+                     *           "id": "01900000-0000-7000-8000-000000000089",
+                     *           "link": 88,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000092",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000090",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -16481,11 +16557,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000045",
-                     *           "link": 83,
+                     *           "id": "01900000-0000-7000-8000-000000000043",
+                     *           "link": 87,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000046",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000044",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -16496,11 +16572,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000093",
-                     *           "link": 82,
+                     *           "id": "01900000-0000-7000-8000-000000000091",
+                     *           "link": 86,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -16513,11 +16589,11 @@ export interface operations {
                      *           "detail": {
                      *             "host": "hooks.invalid"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000094",
-                     *           "link": 81,
+                     *           "id": "01900000-0000-7000-8000-000000000092",
+                     *           "link": 85,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -16538,11 +16614,11 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000095",
-                     *           "link": 80,
+                     *           "id": "01900000-0000-7000-8000-000000000093",
+                     *           "link": 84,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -16563,11 +16639,11 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000096",
-                     *           "link": 79,
+                     *           "id": "01900000-0000-7000-8000-000000000094",
+                     *           "link": 83,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -16578,11 +16654,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000097",
-                     *           "link": 78,
+                     *           "id": "01900000-0000-7000-8000-000000000095",
+                     *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000098",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000096",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -16593,13 +16669,13 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000099"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000097"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000100",
-                     *           "link": 77,
+                     *           "id": "01900000-0000-7000-8000-000000000098",
+                     *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000098",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000096",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -16615,11 +16691,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000101",
-                     *           "link": 76,
+                     *           "id": "01900000-0000-7000-8000-000000000099",
+                     *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000102",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000100",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -16638,11 +16714,11 @@ export interface operations {
                      *             "kind": "webhook",
                      *             "name": "receiver"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000103",
-                     *           "link": 75,
+                     *           "id": "01900000-0000-7000-8000-000000000101",
+                     *           "link": 79,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000098",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000096",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -16653,11 +16729,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000104",
-                     *           "link": 74,
+                     *           "id": "01900000-0000-7000-8000-000000000102",
+                     *           "link": 78,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -16673,11 +16749,11 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000001"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000105",
-                     *           "link": 73,
+                     *           "id": "01900000-0000-7000-8000-000000000103",
+                     *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -16688,14 +16764,14 @@ export interface operations {
                      *           "actor_name": null,
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000039",
-                     *             "job_id": "01900000-0000-7000-8000-000000000040"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000038",
+                     *             "job_id": "01900000-0000-7000-8000-000000000039"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000106",
-                     *           "link": 72,
+                     *           "id": "01900000-0000-7000-8000-000000000104",
+                     *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -16711,11 +16787,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000107",
-                     *           "link": 71,
+                     *           "id": "01900000-0000-7000-8000-000000000105",
+                     *           "link": 75,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000039",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -16731,11 +16807,11 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000001"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000108",
-                     *           "link": 70,
+                     *           "id": "01900000-0000-7000-8000-000000000106",
+                     *           "link": 74,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -16751,11 +16827,11 @@ export interface operations {
                      *             "name": "deploys",
                      *             "owner_id": "01900000-0000-7000-8000-000000000001"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000109",
-                     *           "link": 69,
+                     *           "id": "01900000-0000-7000-8000-000000000107",
+                     *           "link": 73,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -16769,11 +16845,11 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000110",
-                     *           "link": 68,
+                     *           "id": "01900000-0000-7000-8000-000000000108",
+                     *           "link": 72,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000037",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -16788,11 +16864,11 @@ export interface operations {
                      *             "sha256": "96799316190d2f7cd4ebbc24f6735d8c34dc8920847678bb109cdee0a4561a85",
                      *             "version": "1.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000111",
-                     *           "link": 67,
+                     *           "id": "01900000-0000-7000-8000-000000000109",
+                     *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000112",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000110",
                      *           "subject_kind": "package",
                      *           "subject_name": null
                      *         },
@@ -16803,11 +16879,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000113",
-                     *           "link": 66,
+                     *           "id": "01900000-0000-7000-8000-000000000111",
+                     *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000114",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000112",
                      *           "subject_kind": "assignment",
                      *           "subject_name": "proxy"
                      *         },
@@ -16821,11 +16897,11 @@ export interface operations {
                      *             "agent_count": 1,
                      *             "name": "proxy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000115",
-                     *           "link": 65,
+                     *           "id": "01900000-0000-7000-8000-000000000113",
+                     *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000114",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000112",
                      *           "subject_kind": "assignment",
                      *           "subject_name": "proxy"
                      *         },
@@ -16839,16 +16915,16 @@ export interface operations {
                      *             "agent_count": 1,
                      *             "name": "proxy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000116",
-                     *           "link": 64,
+                     *           "id": "01900000-0000-7000-8000-000000000114",
+                     *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000114",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000112",
                      *           "subject_kind": "assignment",
                      *           "subject_name": "proxy"
                      *         }
                      *       ],
-                     *       "next_cursor": "64.01a2128a-6956-7547-9ab3-93258e67a2be"
+                     *       "next_cursor": "68.01a214ca-3a87-77d5-84e5-793ce9cda31b"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -16957,10 +17033,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000007","after":0,"public_key":"wHluIEQYcVqKw1uEtq5qsxn0KVfMFxJRw1/oCgqkuxg=","is_complete":false}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":98,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000009","subject_name":"fake","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000043","link":113,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000005","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"113.01a2128a-8362-741d-b4fc-f1c917f75ce9"}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000006","after":0,"public_key":"VaDL0IrdWXBuZv++pv2FuLLbOBnALv79FIIk4amzzPw=","is_complete":false}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000041","link":102,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000008","subject_name":"fake","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":117,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000004","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"end","position":"117.01a214ca-5347-7231-a623-06e19459328f"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -17041,11 +17117,11 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "a6460792608da4e434fa48ff3f32d4d62ae36b4d699034a83bb1920de0beb4b9",
-                     *       "number": 113,
-                     *       "public_key": "wHluIEQYcVqKw1uEtq5qsxn0KVfMFxJRw1/oCgqkuxg=",
-                     *       "signature": "Se1KEyqVTJI1nXmBBm9INEGI4GxupW7a6fMzZU9EydDEdOgZVhgUAWvmY5ourXG4WuJfty2PryOHQMAl1R7oDQ==",
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000007"
+                     *       "hash": "030cf3956c894e2769d05f026e3077d2a05f4aaacc87348d6d648625910e38e8",
+                     *       "number": 117,
+                     *       "public_key": "VaDL0IrdWXBuZv++pv2FuLLbOBnALv79FIIk4amzzPw=",
+                     *       "signature": "eMWpHBDxWiXeMBYpFqeii1fIwkLWhEHfpXqkkinqzLFFSY/otvRlAPfjg4b7hn31YTblYDCRFmEnFjiyyUf6BQ==",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000006"
                      *     }
                      */
                     "application/json": components["schemas"]["AuditHeadView"];
@@ -17229,19 +17305,19 @@ export interface operations {
                     /**
                      * @example {
                      *       "after": 0,
-                     *       "entry_count": 113,
+                     *       "entry_count": 117,
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "a6460792608da4e434fa48ff3f32d4d62ae36b4d699034a83bb1920de0beb4b9",
-                     *         "number": 113,
-                     *         "public_key": "wHluIEQYcVqKw1uEtq5qsxn0KVfMFxJRw1/oCgqkuxg=",
-                     *         "signature": "Se1KEyqVTJI1nXmBBm9INEGI4GxupW7a6fMzZU9EydDEdOgZVhgUAWvmY5ourXG4WuJfty2PryOHQMAl1R7oDQ==",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000007"
+                     *         "hash": "030cf3956c894e2769d05f026e3077d2a05f4aaacc87348d6d648625910e38e8",
+                     *         "number": 117,
+                     *         "public_key": "VaDL0IrdWXBuZv++pv2FuLLbOBnALv79FIIk4amzzPw=",
+                     *         "signature": "eMWpHBDxWiXeMBYpFqeii1fIwkLWhEHfpXqkkinqzLFFSY/otvRlAPfjg4b7hn31YTblYDCRFmEnFjiyyUf6BQ==",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000006"
                      *       },
                      *       "is_intact": true,
-                     *       "last_link": 113,
-                     *       "link_count": 113,
+                     *       "last_link": 117,
+                     *       "link_count": 117,
                      *       "next_after": null
                      *     }
                      */
@@ -17922,15 +17998,15 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000035",
+                     *         "id": "01900000-0000-7000-8000-000000000034",
                      *         "name": "Ada",
                      *         "role": "owner",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000007",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000006",
                      *         "tenant_name": "Example Ltd"
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000123"
+                     *       "session_id": "01900000-0000-7000-8000-000000000121"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -18055,15 +18131,15 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000035",
+                     *         "id": "01900000-0000-7000-8000-000000000034",
                      *         "name": "Ada",
                      *         "role": "owner",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000007",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000006",
                      *         "tenant_name": "Example Ltd"
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000053"
+                     *       "session_id": "01900000-0000-7000-8000-000000000051"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -18169,8 +18245,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_ATA17N72yRv1K2mkaFMixVEEoGGr1g1QV2EWduS-xiG6Jr6u59qtVw-S3NosJQRyvq9m7ugpIfb1XBq8uAfi3Mi4YNK2lMc3wYFbP3vZ_qfznStUZJy1LGTYcTf33nnrfkMcf5Mkta22h9HElM9kpeU0pHO8sxugZ12JR6G2rOUev7864lLL3Eh0Kq3pSRpFZUpl3wpUN9dZZrXWX5-xEyVm2-RKGip0UHLfff_AoAO35eZOB3kDW2Q3LLjMOJHRpWd54PdyJAZQk7Vc9fVsKRSHY7Lqn0FZ9ibp6VCL6pDzx6lHV6GtTN5ahRYVMAFMYeAb2Fj1WrKeK5PplWxIWDsp4QA3VDPRlhMpQPjcJaacs-1GPgAUY1tqC3mQu3DFg4_arCnIugA48k6fmZYItZQEUTpVGgpKSZPcklmPufDYeUVpwixKGdXisHIHnpGOEQUAxzeI7THBzWsn68-bNbNKY0W1Whqghw",
-                 *       "code": "374388"
+                 *       "challenge": "mst_challenge_AYFUyn0C8pjUNufTFTIMDc8bOW98W6qoHFEyt48JxPU3K9Sd_ePob-MOSOsV0q2M7il99u_r-kXU4t5YIOllBJiMT_svogoDenFvNMzf7pkkf4aXA0E6WbGxCxQqWeQhO9vyu9NIPQ9EjtJDlKfqLw6c6hn7zqpu9mpBGxOybl12L4GQw8xwK1qRpE6sqEUliBf8pAhNM9sD4aTulqfO6Dz3zdoEyweAyZgYMAml0XT6aDPD-lDxw89JFkEXQAWafDTjJSjusqeif6zzcpBmFog_HeCT0o1jlzPRaCm6RCw0-hK3nBEsoQXx4VLyw0zHwjlMUAKDV7PU2QTIn79M4c9dTc4JCOnq_dS3QGs0RwELgSGnOQl3pdpKEu5UYCrgCqwDySeZKSMsTHZM4qv_nKSDinqSPhm72XedMyhaC-UIs58vxYCAgnMIhwDd6V8OKooI6K9zzLMST2L44K16-CCY",
+                 *       "code": "404136"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -18190,15 +18266,15 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "joan@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000022",
+                     *         "id": "01900000-0000-7000-8000-000000000021",
                      *         "name": "Joan",
                      *         "role": "owner",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000023",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000022",
                      *         "tenant_name": "Example Ltd"
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000024"
+                     *       "session_id": "01900000-0000-7000-8000-000000000023"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -18742,11 +18818,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_ATA17N72yRv1YuqsmUlybnnv_JEel_tI9zTtV-d1nFbc2ecOYzSypTO-0L97XvIIZTA5M1S4lZWme71vZz48hqr6q8TYkDqMVdl_uK-OsL7i-ASTO4vDvyraXOoCvajFBMTiUjSytoGjNqXCmtAfpIFxiWU2xLXO7M0DI3SPKaC64EUy7KvDQt_n-79UbEI_D2MWPMxTV06ZyaxQuCX_zjpdR2qlzQTqDteS9_jEtwOZb8VwyVfaWXQS_Qsl-P-BLXjFgs1gxZPJuDIgsrpHcYRm8Ln2K7ZW0N8TbrpRfyrUpX_mqHrE12epxMKwdxXMDsJ4jGmhL-0ksnMGseVCo0j-LJ_NIguZ4fFVr0Tzd3AIz-63zyWL3PMzARANOZiAv4uaWn_YpQHjBmQQAMu1B6HxRRFu-d6d6OkL",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJDWmFFVXR4Ni13eHg4bDlmeUJDS1ViOU1KOXRjQWJZQllhdHVpb1hYRktNIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "N_7Dwfm4UZbPW_Vr7b0pJ4FzJCUqvPcjjZpVC6bxf3E",
-                 *         "signature": "MEUCIBK35KJbTQBkTbDv9Pn49_oKW8bisRkS7rxm9w9675cBAiEA8yFSa-462kjPfAmqVXEizTi-5yqWk3qeDH1T91Q3BoQ",
-                 *         "user_handle": "AaISioVNdMm73cJxvQUfZA"
+                 *         "challenge": "mst_passkey_AYFUyn0C8pjUdO6mZQ5O4s_VqO-HrjNwyxdHFQ94rpJAGej_n7ankVLpK8CP9-S33fofoQfGNTp4JcIPZa87PZP7P5GdpCOzXBr95bL4PMSj9tVrUObNzQwZVSzWX8tyeqoQ0AAJEIIvBtYQ7Y7vWp5jIx0WbeTx3_v7BHSlljLSQtWgXe29npuFNXGAvt-V7EOkZ_v6fVe3mxRNwHh8A-o4NgZnVueEZuHCaopXx7pJeYXVOxFxaNdpZ7aRd1PlPVDitO2JeMqmKz70_8A38GsY-h03ez76gbFfbthz4WHo4LxLzqM0Zt-0wwMtVIzRj9y-Yeh5Am0vQu-U0N9bWf9Uuh-vfBJQqsxlmLIXDjop6OJYWuwES2KCXWlNzZvi0wUQA7eqZthzzCsccmdOs3KbedEe9ijVG-b3",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJFQ2FKQW9Fa2syNkhhb29laWhvOGJaQVN3TUh4WE12bTF2bEgxbE1HRUFrIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "s11VDah3oCmflzwEE-WtrhFKKAYAJK4Am1jr5XTALFg",
+                 *         "signature": "MEYCIQD4PDiIxqENLl1rLYkXv07KDJESlH9JK6cuIdC_0Spb4AIhAPmO2Veuj1-uCcloNhopi9fcYb0vcDPg0r4hrZeNLbCG",
+                 *         "user_handle": "AaIUylS3cWya4xDagJzTsw"
                  *       }
                  *     }
                  */
@@ -18767,15 +18843,15 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "joan@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000022",
+                     *         "id": "01900000-0000-7000-8000-000000000021",
                      *         "name": "Joan",
                      *         "role": "owner",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000023",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000022",
                      *         "tenant_name": "Example Ltd"
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000130"
+                     *       "session_id": "01900000-0000-7000-8000-000000000128"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -18876,10 +18952,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_ATA17N72yRv1YuqsmUlybnnv_JEel_tI9zTtV-d1nFbc2ecOYzSypTO-0L97XvIIZTA5M1S4lZWme71vZz48hqr6q8TYkDqMVdl_uK-OsL7i-ASTO4vDvyraXOoCvajFBMTiUjSytoGjNqXCmtAfpIFxiWU2xLXO7M0DI3SPKaC64EUy7KvDQt_n-79UbEI_D2MWPMxTV06ZyaxQuCX_zjpdR2qlzQTqDteS9_jEtwOZb8VwyVfaWXQS_Qsl-P-BLXjFgs1gxZPJuDIgsrpHcYRm8Ln2K7ZW0N8TbrpRfyrUpX_mqHrE12epxMKwdxXMDsJ4jGmhL-0ksnMGseVCo0j-LJ_NIguZ4fFVr0Tzd3AIz-63zyWL3PMzARANOZiAv4uaWn_YpQHjBmQQAMu1B6HxRRFu-d6d6OkL",
+                     *       "challenge": "mst_passkey_AYFUyn0C8pjUdO6mZQ5O4s_VqO-HrjNwyxdHFQ94rpJAGej_n7ankVLpK8CP9-S33fofoQfGNTp4JcIPZa87PZP7P5GdpCOzXBr95bL4PMSj9tVrUObNzQwZVSzWX8tyeqoQ0AAJEIIvBtYQ7Y7vWp5jIx0WbeTx3_v7BHSlljLSQtWgXe29npuFNXGAvt-V7EOkZ_v6fVe3mxRNwHh8A-o4NgZnVueEZuHCaopXx7pJeYXVOxFxaNdpZ7aRd1PlPVDitO2JeMqmKz70_8A38GsY-h03ez76gbFfbthz4WHo4LxLzqM0Zt-0wwMtVIzRj9y-Yeh5Am0vQu-U0N9bWf9Uuh-vfBJQqsxlmLIXDjop6OJYWuwES2KCXWlNzZvi0wUQA7eqZthzzCsccmdOs3KbedEe9ijVG-b3",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "CZaEUtx6-wxx8l9fyBCKUb9MJ9tcAbYBYatuioXXFKM"
+                     *       "nonce": "ECaJAoEkk26Haooeiho8bZASwMHxXMvm1vlH1lMGEAk"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -19166,7 +19242,7 @@ export interface operations {
                      *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000053"
+                     *       "session_id": "01900000-0000-7000-8000-000000000051"
                      *     }
                      */
                     "application/json": components["schemas"]["TokensView"];
@@ -19282,7 +19358,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000127"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000125"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -19377,7 +19453,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000127"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000125"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -19393,7 +19469,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000127"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000125"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -19488,8 +19564,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "371949",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000127"
+                 *       "code": "370589",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000125"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -19506,10 +19582,10 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "joan@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "name": "Joan",
                      *       "role": "owner",
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000023",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000022",
                      *       "tenant_name": "Example Ltd"
                      *     }
                      */
@@ -19616,7 +19692,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "tenant_id": "01900000-0000-7000-8000-000000000007"
+                 *       "tenant_id": "01900000-0000-7000-8000-000000000006"
                  *     }
                  */
                 "application/json": components["schemas"]["SwitchBody"];
@@ -19636,15 +19712,15 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000035",
+                     *         "id": "01900000-0000-7000-8000-000000000034",
                      *         "name": "Ada",
                      *         "role": "owner",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000007",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000006",
                      *         "tenant_name": "Example Ltd"
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000132"
+                     *       "session_id": "01900000-0000-7000-8000-000000000130"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -19781,10 +19857,10 @@ export interface operations {
                      *               "note": "Christmas"
                      *             }
                      *           ],
-                     *           "id": "01900000-0000-7000-8000-000000000030",
+                     *           "id": "01900000-0000-7000-8000-000000000029",
                      *           "name": "nights",
                      *           "schedule_ids": [
-                     *             "01900000-0000-7000-8000-000000000029"
+                     *             "01900000-0000-7000-8000-000000000028"
                      *           ],
                      *           "target": null,
                      *           "time_zone": "Europe/Berlin"
@@ -19872,7 +19948,7 @@ export interface operations {
                  *       ],
                  *       "name": "nights",
                  *       "schedule_ids": [
-                 *         "01900000-0000-7000-8000-000000000029"
+                 *         "01900000-0000-7000-8000-000000000028"
                  *       ],
                  *       "time_zone": "Europe/Berlin"
                  *     }
@@ -19914,10 +19990,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "name": "nights",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000029"
+                     *         "01900000-0000-7000-8000-000000000028"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -20058,10 +20134,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "name": "nights",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000029"
+                     *         "01900000-0000-7000-8000-000000000028"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -20247,10 +20323,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "name": "weekends",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000029"
+                     *         "01900000-0000-7000-8000-000000000028"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -20516,7 +20592,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000056",
+                     *       "request_id": "01900000-0000-7000-8000-000000000054",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -20624,7 +20700,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000055",
+                     *       "request_id": "01900000-0000-7000-8000-000000000053",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -20723,7 +20799,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000131",
+                     *       "request_id": "01900000-0000-7000-8000-000000000129",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -20931,7 +21007,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000129",
+                     *       "request_id": "01900000-0000-7000-8000-000000000127",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -21001,7 +21077,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000005",
+                     *           "agent_id": "01900000-0000-7000-8000-000000000004",
                      *           "approval": null,
                      *           "cancel_requested_at": null,
                      *           "command": "execute",
@@ -21014,15 +21090,15 @@ export interface operations {
                      *           "error_code": "exit_code",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000048",
+                     *           "id": "01900000-0000-7000-8000-000000000046",
                      *           "is_held": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000050",
+                     *           "job_id": "01900000-0000-7000-8000-000000000048",
                      *           "late_result": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000001",
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 3,
+                     *             "duration_ms": 1,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -21130,7 +21206,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "agent_id": "01900000-0000-7000-8000-000000000005",
+                     *       "agent_id": "01900000-0000-7000-8000-000000000004",
                      *       "approval": null,
                      *       "cancel_requested_at": null,
                      *       "command": "execute",
@@ -21143,16 +21219,16 @@ export interface operations {
                      *       "error_code": "exit_code",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000048",
+                     *       "id": "01900000-0000-7000-8000-000000000046",
                      *       "is_held": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000050",
+                     *       "job_id": "01900000-0000-7000-8000-000000000048",
                      *       "late_result": null,
                      *       "output_bytes": 9,
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 3,
+                     *         "duration_ms": 1,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -21263,7 +21339,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "agent_id": "01900000-0000-7000-8000-000000000005",
+                     *       "agent_id": "01900000-0000-7000-8000-000000000004",
                      *       "approval": null,
                      *       "cancel_requested_at": "2026-01-31T12:00:00.000Z",
                      *       "command": "execute",
@@ -21276,7 +21352,7 @@ export interface operations {
                      *       "error_code": "cancelled_in_queue",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000016",
+                     *       "id": "01900000-0000-7000-8000-000000000015",
                      *       "is_held": false,
                      *       "job_id": null,
                      *       "late_result": null,
@@ -21555,7 +21631,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "agent_id": "01900000-0000-7000-8000-000000000005",
+                     *       "agent_id": "01900000-0000-7000-8000-000000000004",
                      *       "approval": null,
                      *       "cancel_requested_at": null,
                      *       "command": "execute",
@@ -21568,14 +21644,14 @@ export interface operations {
                      *       "error_code": null,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000082",
+                     *       "id": "01900000-0000-7000-8000-000000000080",
                      *       "is_held": false,
                      *       "job_id": null,
                      *       "late_result": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_from": "127.0.0.1",
                      *       "result": null,
-                     *       "retry_of": "01900000-0000-7000-8000-000000000016",
+                     *       "retry_of": "01900000-0000-7000-8000-000000000015",
                      *       "started_at": null,
                      *       "state": "queued",
                      *       "timeout_ms": 3600000,
@@ -21806,7 +21882,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000005",
+                     *           "agent_id": "01900000-0000-7000-8000-000000000004",
                      *           "agent_name": "web-1",
                      *           "agent_offline_since": null,
                      *           "approval": null,
@@ -21816,24 +21892,24 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 3,
+                     *           "duration_ms": 1,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000048",
+                     *           "id": "01900000-0000-7000-8000-000000000046",
                      *           "is_held": false,
                      *           "is_output_incomplete": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000050",
+                     *           "job_id": "01900000-0000-7000-8000-000000000048",
                      *           "late_result": null,
                      *           "lock": null,
                      *           "not_before": null,
                      *           "output_bytes": 9,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
-                     *           "request_id": "01900000-0000-7000-8000-000000000052",
+                     *           "request_id": "01900000-0000-7000-8000-000000000050",
                      *           "requested_by": "01900000-0000-7000-8000-000000000001",
                      *           "requested_by_name": "bootstrap",
                      *           "requested_from": "127.0.0.1",
@@ -21943,37 +22019,37 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "agent_id": "01900000-0000-7000-8000-000000000005",
+                     *       "agent_id": "01900000-0000-7000-8000-000000000004",
                      *       "agent_name": "web-1",
                      *       "agent_offline_since": null,
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000048\",\"agent_id\":\"01900000-0000-7000-8000-000000000005\",\"public_key\":\"jzsBhKj6XhvcwG3gYls76OBHlaHMnKWv6OV+ECJkyYQ=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795607389945,\"ended_at_ms\":1795607389950},\"result\":{\"exit_code\":3,\"duration_ms\":3,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "ia9QpM5hsaqoi0slfFPpFpQQjwfcMqvPP8KX1FQxynePNUuFjjGTVKgJDcD62nkbP+ouZD954DwZOoYK9N6rBA=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000046\",\"agent_id\":\"01900000-0000-7000-8000-000000000004\",\"public_key\":\"NF0IwzDeTvVTDbL94F+gXfiCLJsMWQRNbbfypx3d/wY=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795645126822,\"ended_at_ms\":1795645126824},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "vDXFOj0XRAo10Urf7pQzL7Vgn4oX3PfRza2pz2dZhAqA6hBR7kah9Mb5BuZmJYCXbsncbEJ3HjVN9zK1fBrXAw=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 3,
+                     *       "duration_ms": 1,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000048",
+                     *       "id": "01900000-0000-7000-8000-000000000046",
                      *       "is_held": false,
                      *       "is_output_incomplete": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000050",
+                     *       "job_id": "01900000-0000-7000-8000-000000000048",
                      *       "late_result": null,
                      *       "lock": null,
                      *       "not_before": null,
                      *       "output_bytes": 9,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
-                     *       "request_id": "01900000-0000-7000-8000-000000000052",
+                     *       "request_id": "01900000-0000-7000-8000-000000000050",
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
@@ -22086,7 +22162,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "agent_id": "01900000-0000-7000-8000-000000000005",
+                     *       "agent_id": "01900000-0000-7000-8000-000000000004",
                      *       "agent_name": "web-1",
                      *       "agent_offline_since": "2026-01-31T12:00:00.000Z",
                      *       "approval": null,
@@ -22103,7 +22179,7 @@ export interface operations {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000017",
+                     *       "id": "01900000-0000-7000-8000-000000000016",
                      *       "is_held": false,
                      *       "is_output_incomplete": null,
                      *       "job_id": null,
@@ -22113,7 +22189,7 @@ export interface operations {
                      *       "output_bytes": null,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
-                     *       "request_id": "01900000-0000-7000-8000-000000000018",
+                     *       "request_id": "01900000-0000-7000-8000-000000000017",
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
@@ -22828,7 +22904,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000031",
+                     *           "id": "01900000-0000-7000-8000-000000000030",
                      *           "is_complete": false,
                      *           "name": "app.conf",
                      *           "received_bytes": 0,
@@ -22944,7 +23020,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "is_complete": false,
                      *       "name": "app.conf",
                      *       "received_bytes": 0,
@@ -23067,7 +23143,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "is_complete": false,
                      *       "name": "app.conf",
                      *       "received_bytes": 0,
@@ -23233,7 +23309,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "is_complete": true,
                      *       "name": "app.conf",
                      *       "received_bytes": 12,
@@ -23361,7 +23437,7 @@ export interface operations {
                      *           "desired_version": "0.2.0",
                      *           "halt_reason": null,
                      *           "healthy_for_ms": 60000,
-                     *           "id": "01900000-0000-7000-8000-000000000032",
+                     *           "id": "01900000-0000-7000-8000-000000000031",
                      *           "max_failures": 1,
                      *           "name": "web",
                      *           "requested_by": "01900000-0000-7000-8000-000000000001",
@@ -23500,7 +23576,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -23652,7 +23728,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -23849,7 +23925,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -24010,7 +24086,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -24171,7 +24247,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -24324,7 +24400,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "enabled": true,
-                     *           "id": "01900000-0000-7000-8000-000000000033",
+                     *           "id": "01900000-0000-7000-8000-000000000032",
                      *           "job": {
                      *             "offline": "wait",
                      *             "script": "deploy",
@@ -24338,7 +24414,7 @@ export interface operations {
                      *           "parameters": {
                      *             "VERSION": "/release/tag"
                      *           },
-                     *           "path": "/hooks/01900000-0000-7000-8000-000000000033",
+                     *           "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *           "replay_window_ms": 300000
                      *         }
                      *       ],
@@ -24459,7 +24535,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -24473,7 +24549,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *       "replay_window_ms": 300000,
                      *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
@@ -24598,7 +24674,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -24612,7 +24688,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -24781,7 +24857,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -24795,7 +24871,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -24929,9 +25005,9 @@ export interface operations {
                      *         {
                      *           "delivery_key": null,
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000039",
+                     *           "id": "01900000-0000-7000-8000-000000000038",
                      *           "is_test": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000040",
+                     *           "job_id": "01900000-0000-7000-8000-000000000039",
                      *           "received_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "state": "started"
@@ -25042,7 +25118,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -25056,9 +25132,9 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000033",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000000000000+g3o0VuWUJ1Qo5Oeb+YGnWd/FME="
+                     *       "secret": "whsec_0000000000000000000000000000/ZV3kvcEhbMsX+s="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -25339,7 +25415,7 @@ export interface operations {
                      *           ],
                      *           "failing_since": null,
                      *           "host": "hooks.invalid",
-                     *           "id": "01900000-0000-7000-8000-000000000034",
+                     *           "id": "01900000-0000-7000-8000-000000000033",
                      *           "is_enabled": true,
                      *           "kind": "slack",
                      *           "last_error": null,
@@ -25471,7 +25547,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -25607,7 +25683,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -25788,7 +25864,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -25938,14 +26014,14 @@ export interface operations {
                      *           "event": "job.failed",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000099",
-                     *           "job_id": "01900000-0000-7000-8000-000000000040",
+                     *           "id": "01900000-0000-7000-8000-000000000097",
+                     *           "job_id": "01900000-0000-7000-8000-000000000039",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "the receiver answered 400",
                      *             "response": null,
                      *             "status": 400,
-                     *             "took_ms": 3
+                     *             "took_ms": 1
                      *           },
                      *           "repeat_count": 0,
                      *           "state": "failed"
@@ -26055,14 +26131,14 @@ export interface operations {
                      *       "event": "job.failed",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000099",
-                     *       "job_id": "01900000-0000-7000-8000-000000000040",
+                     *       "id": "01900000-0000-7000-8000-000000000097",
+                     *       "job_id": "01900000-0000-7000-8000-000000000039",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "the receiver answered 400",
                      *         "response": null,
                      *         "status": 400,
-                     *         "took_ms": 3
+                     *         "took_ms": 1
                      *       },
                      *       "repeat_count": 0,
                      *       "state": "pending"
@@ -26313,10 +26389,10 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000035",
+                     *           "created_by": "01900000-0000-7000-8000-000000000034",
                      *           "email": "grace@example.com",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000036",
+                     *           "id": "01900000-0000-7000-8000-000000000035",
                      *           "role": "member"
                      *         }
                      *       ],
@@ -26416,10 +26492,10 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000035",
+                     *       "created_by": "01900000-0000-7000-8000-000000000034",
                      *       "email": "grace@example.com",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000036",
+                     *       "id": "01900000-0000-7000-8000-000000000035",
                      *       "role": "member",
                      *       "token": "mst_invite_0000000000000000000000000000000000000000000000000000000000000000"
                      *     }
@@ -26545,10 +26621,10 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "grace@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000006",
+                     *       "id": "01900000-0000-7000-8000-000000000005",
                      *       "name": "Grace",
                      *       "role": "member",
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000007",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000006",
                      *       "tenant_name": "Example Ltd"
                      *     }
                      */
@@ -26748,7 +26824,7 @@ export interface operations {
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "halt_reason": null,
-                     *           "id": "01900000-0000-7000-8000-000000000050",
+                     *           "id": "01900000-0000-7000-8000-000000000048",
                      *           "lock": null,
                      *           "parameters": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000001",
@@ -26764,7 +26840,7 @@ export interface operations {
                      *           "stop": null,
                      *           "target": {
                      *             "ids": [
-                     *               "01900000-0000-7000-8000-000000000005"
+                     *               "01900000-0000-7000-8000-000000000004"
                      *             ]
                      *           },
                      *           "webhook_url": "https://hooks.invalid/muster"
@@ -26855,7 +26931,7 @@ export interface operations {
                  *       "script": "deploy",
                  *       "target": {
                  *         "ids": [
-                 *           "01900000-0000-7000-8000-000000000005"
+                 *           "01900000-0000-7000-8000-000000000004"
                  *         ]
                  *       },
                  *       "webhook": {
@@ -26886,7 +26962,7 @@ export interface operations {
                      *       "explanation": "Executions: 0 ended, 1 on their hosts, 0 queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000050",
+                     *       "id": "01900000-0000-7000-8000-000000000048",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
@@ -26902,7 +26978,7 @@ export interface operations {
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
-                     *           "01900000-0000-7000-8000-000000000005"
+                     *           "01900000-0000-7000-8000-000000000004"
                      *         ]
                      *       },
                      *       "webhook_url": "https://hooks.invalid/muster"
@@ -27014,7 +27090,7 @@ export interface operations {
                  *       "script": "deploy",
                  *       "target": {
                  *         "ids": [
-                 *           "01900000-0000-7000-8000-000000000005"
+                 *           "01900000-0000-7000-8000-000000000004"
                  *         ]
                  *       },
                  *       "webhook": {
@@ -27038,7 +27114,7 @@ export interface operations {
                      *       "agents": [
                      *         {
                      *           "decision": "run",
-                     *           "id": "01900000-0000-7000-8000-000000000005",
+                     *           "id": "01900000-0000-7000-8000-000000000004",
                      *           "is_online": true,
                      *           "name": "web-1",
                      *           "reason": null
@@ -27166,7 +27242,7 @@ export interface operations {
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000050",
+                     *       "id": "01900000-0000-7000-8000-000000000048",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
@@ -27182,7 +27258,7 @@ export interface operations {
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
-                     *           "01900000-0000-7000-8000-000000000005"
+                     *           "01900000-0000-7000-8000-000000000004"
                      *         ]
                      *       },
                      *       "webhook_url": "https://hooks.invalid/muster"
@@ -27275,7 +27351,7 @@ export interface operations {
                      *       "explanation": "Executions: 1 ended, 0 on their hosts, 0 queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000004",
+                     *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
@@ -27302,7 +27378,7 @@ export interface operations {
                      *       "stop": "aborted",
                      *       "target": {
                      *         "ids": [
-                     *           "01900000-0000-7000-8000-000000000005"
+                     *           "01900000-0000-7000-8000-000000000004"
                      *         ]
                      *       }
                      *     }
@@ -27439,7 +27515,7 @@ export interface operations {
                      *       "explanation": "Executions: 1 ended, 0 on their hosts, 0 queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000018",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
@@ -27466,7 +27542,7 @@ export interface operations {
                      *       "stop": "cancelled",
                      *       "target": {
                      *         "ids": [
-                     *           "01900000-0000-7000-8000-000000000005"
+                     *           "01900000-0000-7000-8000-000000000004"
                      *         ]
                      *       }
                      *     }
@@ -27592,7 +27668,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000005",
+                     *           "agent_id": "01900000-0000-7000-8000-000000000004",
                      *           "agent_name": "web-1",
                      *           "agent_offline_since": null,
                      *           "approval": null,
@@ -27609,17 +27685,17 @@ export interface operations {
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": "It was sent to web-1, which has not reported its start. It starts when the host has a free slot. You can cancel it.",
                      *           "finished_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000048",
+                     *           "id": "01900000-0000-7000-8000-000000000046",
                      *           "is_held": false,
                      *           "is_output_incomplete": null,
-                     *           "job_id": "01900000-0000-7000-8000-000000000050",
+                     *           "job_id": "01900000-0000-7000-8000-000000000048",
                      *           "late_result": null,
                      *           "lock": null,
                      *           "not_before": null,
                      *           "output_bytes": null,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
-                     *           "request_id": "01900000-0000-7000-8000-000000000052",
+                     *           "request_id": "01900000-0000-7000-8000-000000000050",
                      *           "requested_by": "01900000-0000-7000-8000-000000000001",
                      *           "requested_by_name": "bootstrap",
                      *           "requested_from": "127.0.0.1",
@@ -27746,7 +27822,7 @@ export interface operations {
                      *       "explanation": "Executions: 0 ended, 0 on their hosts, 1 queued. A person paused it: no further execution starts until a person resumes it. Resume, abort or cancel it.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000004",
+                     *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
@@ -27773,7 +27849,7 @@ export interface operations {
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
-                     *           "01900000-0000-7000-8000-000000000005"
+                     *           "01900000-0000-7000-8000-000000000004"
                      *         ]
                      *       }
                      *     }
@@ -27910,7 +27986,7 @@ export interface operations {
                      *       "explanation": "Executions: 0 ended, 0 on their hosts, 1 queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000004",
+                     *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
@@ -27937,7 +28013,7 @@ export interface operations {
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
-                     *           "01900000-0000-7000-8000-000000000005"
+                     *           "01900000-0000-7000-8000-000000000004"
                      *         ]
                      *       }
                      *     }
@@ -28086,14 +28162,14 @@ export interface operations {
                      *       "explanation": "Executions: 0 ended, 1 on their hosts, 0 queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000128",
+                     *       "id": "01900000-0000-7000-8000-000000000126",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
-                     *       "retry_of": "01900000-0000-7000-8000-000000000050",
+                     *       "retry_of": "01900000-0000-7000-8000-000000000048",
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
@@ -28102,7 +28178,7 @@ export interface operations {
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
-                     *           "01900000-0000-7000-8000-000000000005"
+                     *           "01900000-0000-7000-8000-000000000004"
                      *         ]
                      *       },
                      *       "webhook_url": "https://hooks.invalid/muster"
@@ -28284,7 +28360,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "created_by_name": "bootstrap",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000027",
+                     *           "id": "01900000-0000-7000-8000-000000000026",
                      *           "last_used_at": null,
                      *           "max_fan_out": null,
                      *           "name": "deployments",
@@ -28402,7 +28478,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
@@ -28526,7 +28602,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "created_by_name": "bootstrap",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
                      *       "name": "deployments",
@@ -28634,7 +28710,7 @@ export interface operations {
                      *       "paused_groups": [],
                      *       "paused_jobs": [],
                      *       "revoked_keys": [
-                     *         "01900000-0000-7000-8000-000000000027"
+                     *         "01900000-0000-7000-8000-000000000026"
                      *       ]
                      *     }
                      */
@@ -28749,7 +28825,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
@@ -28893,7 +28969,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
@@ -29000,7 +29076,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
@@ -29133,16 +29209,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000035",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "kind": "member",
                      *       "memberships": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000035",
+                     *           "id": "01900000-0000-7000-8000-000000000034",
                      *           "name": "Ada",
                      *           "role": "owner",
-                     *           "tenant_id": "01900000-0000-7000-8000-000000000007",
+                     *           "tenant_id": "01900000-0000-7000-8000-000000000006",
                      *           "tenant_name": "Example Ltd"
                      *         }
                      *       ],
@@ -29180,14 +29256,14 @@ export interface operations {
                      *         "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "expires_at": "2026-01-31T12:00:00.000Z",
-                     *         "id": "01900000-0000-7000-8000-000000000053",
+                     *         "id": "01900000-0000-7000-8000-000000000051",
                      *         "is_current": true,
-                     *         "member_id": "01900000-0000-7000-8000-000000000035",
+                     *         "member_id": "01900000-0000-7000-8000-000000000034",
                      *         "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *         "source": "127.0.0.1",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000007"
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000006"
                      *       },
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000007",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000006",
                      *       "tenant_name": "Example Ltd"
                      *     }
                      */
@@ -29370,7 +29446,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "164582"
+                 *       "code": "071481"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -29485,7 +29561,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "follows_in": null,
-                     *           "id": "01900000-0000-7000-8000-000000000119",
+                     *           "id": "01900000-0000-7000-8000-000000000117",
                      *           "issuer": "http://127.0.0.1:8080",
                      *           "provider": "corp",
                      *           "subject": "subject-1"
@@ -29642,7 +29718,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000008",
+                     *           "id": "01900000-0000-7000-8000-000000000007",
                      *           "last_used_at": null,
                      *           "name": "laptop"
                      *         }
@@ -29707,10 +29783,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACA3_sPB-bhRls9b9WvtvSkngXMkJSq89yONmlULpvF_caUBAgMmIAEhWCDdk2NuJnZ3Fo4lUuS3sq58MZwg4akEIXWQVSIBND4l0iJYICmvr3cAxvJD8uQBiP7oTHXZO3pSBr4nDc05DuSgCWv4",
-                 *       "challenge": "mst_passkey_ATA17N72yRv1rG_FDg91K5yNw1dv95zcMfGPtxtz2lyIpR6NCPTn-d3v9gDGD_nXtM40gdlyrDgVbHSjoVene1t3F3A5CJ2CrIXaJEAVc3JDr4LDAF0n1fdWfLpK0RzCJhed-XPCcPMMY3DirawoD6KxJwtgBzMOh0MKYSIsixoDHhH22maT12KtRm5p0d6CLt7mUl7oD5_bV93QTqlPUIaQeGr2WTehFWZOCe_2VM4S96aS67U6ehPsEZeRKAQtWN2PEDL1R_Oypl5wYsdG7pCdgC2dGVVVWsvecS-mL5uIiaVP6kicD5KJlGNJPURcM3HUJXaMUw1vghrT4wT367fxeXHsSmagHy0jf-Yd5oH-FKpouQOCOXtU9jIZrFqfObmAolma1xR3eOepNpTOY4eWjY-lyjjzGSGiA9HvIib_gIRiiZ6sYQuAiSF_6k-lJ9sejJ8IpI_qheLMokpAYnjIdBQKFa3B9K2U3b9T7iMPbm6IPfmtww9FrDokX2vp3mXubvgfY6jTHV-51nWd1GBuUpkuEmRIXB1MMu5oYwynm6KwBxdJ-uns_EBw7EgVUhs-y5202q41GJFDN00HgwJ6sBsQagyt6605hel4ieLz7F0HnIzofZKnZ4Es5pZsnmuRuLRSrpPZn7mMS62rtD8OHUl2HIkQm3K3HnCNozIzw-NFK7gInOlviRl_CaydN-J7CLyJrcS3NQUR6FQFPb6sU2ACCx8038ylfUCDBySwJrZzZ3BDh27G0MNK0lZSC55sll-GufYm-g",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJGU1RzTDhJY2EtZjNESGdIdVZ4MDhUejZBQTY2MUlpcjhOMFVsOE9WS1JFIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "N_7Dwfm4UZbPW_Vr7b0pJ4FzJCUqvPcjjZpVC6bxf3E",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACCzXVUNqHegKZ-XPAQT5a2uEUooBgAkrgCbWOvldMAsWKUBAgMmIAEhWCAc9LN7j-lqk3g3KTmrmalDghAwZFSqxCIrc1oUgejWeyJYIJ2GFHmL3k7AXq6HKhRGQokLtdgKUkS7-8nhbahQu41e",
+                 *       "challenge": "mst_passkey_AYFUyn0C8pjUlWWS2ZPBh4gsJ7BW7zGQcfSaSc9dEt3UaR_0b4NlekNAH3-rxn274aURaVtxa6gJFuki3CoVUbLmhz2FZ4esAFCMu648S28cn0NnRPPOTf3yWuI7IXJ0SeK-ilZ4c2wNGG1o6VAaRQ2zZ5hcKXPmLYX520VcNIWMQ10Jbkd90A9sGgZ8aGfTBuuQcDaD7atIHgqZ0XXhN6-xdLNTSVI6NFakk1u_Xxom-zw896iQjjTQZyCokA3d5A-6wTAlBl0IcFU1uYL9-jX8ZN3VA1SlBYQNQF6NGJq-AQFibssgJcTwdaBCUSF5hwYB-Gv4YF5mlnvoEYLegs89zGSk6GO89hiYKfeYQyuVJuYxVcH8v7yK633mnooc5yxszAwhlQsaz85g3-jqg2Q3_XzOPmI9nDaAb1nE5KeTYdg5WiGJLCgrU-v55LMwwrNxcYu80mnkb-reGSAw_lZedGcnF2wCA4l4OuVx0kaxLgMMst3F7dQBaPcrQiBAUkS1fC2RMX_Yz-787mNS1gjcZ8GQ8soGmJnZbGDfNYtiiqCw5TEPc3vU4NYYv7QWe3d_DOuoE9aLfh1gNzCM0EeL0f9b9uANzinVFi5nTko1d5QYmQ7rBAnEQkTsDeIWVJrY2FE3SBjpOl4S1YZWD0blWlo1OmuE_8rUt4Zv376tRzLD49SMwS_8sstr_7hwPtfSGNXzdS0rLwx5Jbdzc77fI0e6EfcEyX8s7j8sJ6jY2hvH_orfArtq0AGM4m1xMVfn1BRH-S1QVA",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJsTklrZW5CU0I3RTIyZlJlWVhMZDV1OTItUWZMR1Nsd19GRHNXZ3R5Rm4wIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "s11VDah3oCmflzwEE-WtrhFKKAYAJK4Am1jr5XTALFg",
                  *       "name": "laptop"
                  *     }
                  */
@@ -29728,21 +29804,21 @@ export interface operations {
                      * @example {
                      *       "passkey": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
-                     *         "id": "01900000-0000-7000-8000-000000000008",
+                     *         "id": "01900000-0000-7000-8000-000000000007",
                      *         "last_used_at": null,
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "pdxz-6xzv-m2fz-ftmm",
-                     *         "an2d-5prp-ltgo-iluf",
-                     *         "3rk7-z5kx-hfm5-ctso",
-                     *         "nj5w-kief-zzkw-w5bn",
-                     *         "5yg7-nfau-cakk-hgy5",
-                     *         "ak47-4oor-mtn6-guuz",
-                     *         "coyo-cjoo-tpko-74a2",
-                     *         "qgnk-ifqs-jqiu-zd4m",
-                     *         "6a42-mzxq-rcjd-3pyz",
-                     *         "2nxb-3tg6-z7er-6fqs"
+                     *         "is7r-2yab-irbl-iiwx",
+                     *         "x6i6-3lue-xfic-hrt3",
+                     *         "hr32-qpsb-g62p-423f",
+                     *         "etyj-mdmr-tmlz-qlf5",
+                     *         "n23k-qmtz-3xx7-jdvy",
+                     *         "xaw4-qxkc-pm5s-mrmg",
+                     *         "ikp3-ffer-dcgk-p2ho",
+                     *         "yysq-l6yi-ss2h-ced4",
+                     *         "enpk-lu3a-5s3r-nzuz",
+                     *         "tlbc-fcxm-2uoj-kk6z"
                      *       ]
                      *     }
                      */
@@ -29864,12 +29940,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_ATA17N72yRv1rG_FDg91K5yNw1dv95zcMfGPtxtz2lyIpR6NCPTn-d3v9gDGD_nXtM40gdlyrDgVbHSjoVene1t3F3A5CJ2CrIXaJEAVc3JDr4LDAF0n1fdWfLpK0RzCJhed-XPCcPMMY3DirawoD6KxJwtgBzMOh0MKYSIsixoDHhH22maT12KtRm5p0d6CLt7mUl7oD5_bV93QTqlPUIaQeGr2WTehFWZOCe_2VM4S96aS67U6ehPsEZeRKAQtWN2PEDL1R_Oypl5wYsdG7pCdgC2dGVVVWsvecS-mL5uIiaVP6kicD5KJlGNJPURcM3HUJXaMUw1vghrT4wT367fxeXHsSmagHy0jf-Yd5oH-FKpouQOCOXtU9jIZrFqfObmAolma1xR3eOepNpTOY4eWjY-lyjjzGSGiA9HvIib_gIRiiZ6sYQuAiSF_6k-lJ9sejJ8IpI_qheLMokpAYnjIdBQKFa3B9K2U3b9T7iMPbm6IPfmtww9FrDokX2vp3mXubvgfY6jTHV-51nWd1GBuUpkuEmRIXB1MMu5oYwynm6KwBxdJ-uns_EBw7EgVUhs-y5202q41GJFDN00HgwJ6sBsQagyt6605hel4ieLz7F0HnIzofZKnZ4Es5pZsnmuRuLRSrpPZn7mMS62rtD8OHUl2HIkQm3K3HnCNozIzw-NFK7gInOlviRl_CaydN-J7CLyJrcS3NQUR6FQFPb6sU2ACCx8038ylfUCDBySwJrZzZ3BDh27G0MNK0lZSC55sll-GufYm-g",
+                     *       "challenge": "mst_passkey_AYFUyn0C8pjUlWWS2ZPBh4gsJ7BW7zGQcfSaSc9dEt3UaR_0b4NlekNAH3-rxn274aURaVtxa6gJFuki3CoVUbLmhz2FZ4esAFCMu648S28cn0NnRPPOTf3yWuI7IXJ0SeK-ilZ4c2wNGG1o6VAaRQ2zZ5hcKXPmLYX520VcNIWMQ10Jbkd90A9sGgZ8aGfTBuuQcDaD7atIHgqZ0XXhN6-xdLNTSVI6NFakk1u_Xxom-zw896iQjjTQZyCokA3d5A-6wTAlBl0IcFU1uYL9-jX8ZN3VA1SlBYQNQF6NGJq-AQFibssgJcTwdaBCUSF5hwYB-Gv4YF5mlnvoEYLegs89zGSk6GO89hiYKfeYQyuVJuYxVcH8v7yK633mnooc5yxszAwhlQsaz85g3-jqg2Q3_XzOPmI9nDaAb1nE5KeTYdg5WiGJLCgrU-v55LMwwrNxcYu80mnkb-reGSAw_lZedGcnF2wCA4l4OuVx0kaxLgMMst3F7dQBaPcrQiBAUkS1fC2RMX_Yz-787mNS1gjcZ8GQ8soGmJnZbGDfNYtiiqCw5TEPc3vU4NYYv7QWe3d_DOuoE9aLfh1gNzCM0EeL0f9b9uANzinVFi5nTko1d5QYmQ7rBAnEQkTsDeIWVJrY2FE3SBjpOl4S1YZWD0blWlo1OmuE_8rUt4Zv376tRzLD49SMwS_8sstr_7hwPtfSGNXzdS0rLwx5Jbdzc77fI0e6EfcEyX8s7j8sJ6jY2hvH_orfArtq0AGM4m1xMVfn1BRH-S1QVA",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "FSTsL8Ica-f3DHgHuVx08Tz6AA661Iir8N0Ul8OVKRE",
-                     *       "user_handle": "AaISioVNdMm73cJxvQUfZA",
+                     *       "nonce": "lNIkenBSB7E22fReYXLd5u92-QfLGSlw_FDsWgtyFn0",
+                     *       "user_handle": "AaIUylS3cWya4xDagJzTsw",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -29980,7 +30056,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "pdxz-6xzv-m2fz-ftmm"
+                 *       "code": "is7r-2yab-irbl-iiwx"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -30211,12 +30287,12 @@ export interface operations {
                      *           "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000053",
+                     *           "id": "01900000-0000-7000-8000-000000000051",
                      *           "is_current": true,
-                     *           "member_id": "01900000-0000-7000-8000-000000000035",
+                     *           "member_id": "01900000-0000-7000-8000-000000000034",
                      *           "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
-                     *           "tenant_id": "01900000-0000-7000-8000-000000000007"
+                     *           "tenant_id": "01900000-0000-7000-8000-000000000006"
                      *         }
                      *       ]
                      *     }
@@ -30425,8 +30501,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=BR3R5B22ZHXBQA25IXTLLAMLGXO26DNC&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "BR3R5B22ZHXBQA25IXTLLAMLGXO26DNC"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=XGF5F5YIHW2IWMYUV22UHT4OUFC76ELM&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "XGF5F5YIHW2IWMYUV22UHT4OUFC76ELM"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -30532,7 +30608,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "oqx2-5bhy-5b2d-jlil"
+                 *       "code": "hz6u-guol-g5ko-wbz3"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -30646,7 +30722,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "145352"
+                 *       "code": "075415"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -30662,16 +30738,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "wo7a-rkbq-rirt-vdec",
-                     *         "soee-kuox-jo77-f5sp",
-                     *         "gynv-hf7l-r273-4xxx",
-                     *         "slnh-ebab-giem-idgg",
-                     *         "i3t4-h756-adio-ula4",
-                     *         "6qvr-czrq-keop-rytq",
-                     *         "2p5m-eejn-abyz-zlkw",
-                     *         "llnh-e3px-wqkm-5bt3",
-                     *         "fsj6-n2hl-eyzx-iemt",
-                     *         "6rzd-viib-l76r-kk7x"
+                     *         "6lq4-3dsv-y7vs-mkur",
+                     *         "nmpk-nfxa-owb4-xnc4",
+                     *         "z5qy-noz7-sf3x-gogl",
+                     *         "dpff-t7ao-d6ut-22gc",
+                     *         "e2wc-3v6x-75fg-tgxl",
+                     *         "mlcm-dvdh-5l4t-luvr",
+                     *         "wp6s-bmgn-w3ld-fu2s",
+                     *         "vpv2-ixwg-n6be-gh6u",
+                     *         "zn4t-57h3-zbcl-ds76",
+                     *         "qktf-hg5w-uljc-ehlc"
                      *       ]
                      *     }
                      */
@@ -30778,7 +30854,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "145352"
+                 *       "code": "075415"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -30794,16 +30870,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "oqx2-5bhy-5b2d-jlil",
-                     *         "ltfl-32n6-gnv6-be4l",
-                     *         "wwt5-zhue-q5q3-qzgs",
-                     *         "5774-fip7-kmbg-wlde",
-                     *         "tlny-fdwc-umpc-g4az",
-                     *         "zl5t-u36g-pbwv-opjm",
-                     *         "mqq6-dydn-wup3-jhgu",
-                     *         "sg3n-26sx-4vx2-6wqj",
-                     *         "mdlj-6xrw-mkft-byuk",
-                     *         "uctd-v2wv-i5sk-oyki"
+                     *         "hz6u-guol-g5ko-wbz3",
+                     *         "lwrd-djey-evlu-65ae",
+                     *         "5cge-zlth-aa3t-h3s3",
+                     *         "gk3h-bdim-rbzw-wn3c",
+                     *         "xgx3-rmrq-h5lv-gjuc",
+                     *         "2ipq-ljwz-ldhp-7c3y",
+                     *         "u73d-36tv-b6sk-zvdz",
+                     *         "l3w4-e2yx-ni4y-dvrv",
+                     *         "d2tr-3qyf-jpmo-pue6",
+                     *         "hlfk-6vfk-7bpx-e3kc"
                      *       ]
                      *     }
                      */
@@ -30925,10 +31001,10 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000035",
+                     *           "id": "01900000-0000-7000-8000-000000000034",
                      *           "name": "Ada",
                      *           "role": "owner",
-                     *           "tenant_id": "01900000-0000-7000-8000-000000000007",
+                     *           "tenant_id": "01900000-0000-7000-8000-000000000006",
                      *           "tenant_name": "Example Ltd"
                      *         }
                      *       ],
@@ -31112,10 +31188,10 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "grace@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000006",
+                     *       "id": "01900000-0000-7000-8000-000000000005",
                      *       "name": "Grace",
                      *       "role": "admin",
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000007",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000006",
                      *       "tenant_name": "Example Ltd"
                      *     }
                      */
@@ -31255,7 +31331,7 @@ export interface operations {
                      *           "entry_count": 2,
                      *           "executor": "sh",
                      *           "format": "tar.zst",
-                     *           "id": "01900000-0000-7000-8000-000000000054",
+                     *           "id": "01900000-0000-7000-8000-000000000052",
                      *           "kind": "job",
                      *           "name": "backup",
                      *           "parameters": [],
@@ -31373,7 +31449,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000054",
+                     *       "id": "01900000-0000-7000-8000-000000000052",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -31496,7 +31572,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000054",
+                     *       "id": "01900000-0000-7000-8000-000000000052",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -31757,7 +31833,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000054",
+                     *       "id": "01900000-0000-7000-8000-000000000052",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -31901,8 +31977,8 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "floor": "0.1.0",
-                     *           "id": "01900000-0000-7000-8000-000000000041",
-                     *           "key_fingerprint": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab",
+                     *           "id": "01900000-0000-7000-8000-000000000040",
+                     *           "key_fingerprint": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -31992,8 +32068,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T11:49:56Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28500408,\n        \"sha256\": \"06aedbca4100b5191d9a306eb1b5746df1adc153eb60cc0d6c2aa1b6f327feca\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4815696,\n        \"sha256\": \"77afc6fe84d2fef2b251edda6424727825348a10870b3b5ca137f5dabdf43a22\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"ITf7jNHHbycdhdP3eYk01PbZJtcacrXXd44uCezJjh4=\",\n  \"signature\": \"G/K4uT2GoXhoFJWPIQNzfxpvQMd19HnTtolWTnfKZarXoCVWp4ku+UiOhrD02qUJK+RgKcMV+SClCfX+8FWVCg==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T22:18:53Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28569704,\n        \"sha256\": \"d368002235cc7868635e976f52b6460ba4aba780aab162dca3019f7c68a28b88\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4818512,\n        \"sha256\": \"b2f7426c0c2fa61d9ee002a8a5a370e32d46fa45bad2e415d5ddbf9c23e7f8cd\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"M41iBgdkJ3+Iqfq9TRRww5MpTrbGpBO+Q3afQm4+Pz4=\",\n  \"signature\": \"jI5OYim6SmSgdoY3KLx8xsy6anbL4/Lx4VOWl6JZxGfeewVlAYhBXeVGCkpE0mP6Q183uSY4JZC4OW2sCOrmBQ==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -32011,8 +32087,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab",
+                     *       "id": "01900000-0000-7000-8000-000000000040",
+                     *       "key_fingerprint": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32125,9 +32201,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "5Sezcd8n8+P6rexNiLoesi2AOYeZlYpuPs5oIlSS/Pk=",
-                 *       "old": "ITf7jNHHbycdhdP3eYk01PbZJtcacrXXd44uCezJjh4=",
-                 *       "signature": "+S/LgGOimn1VRkULjmAPDvHPh5qGKEfqiz6139IFQIb/1hkSRteSE9d55/D0FNuAjsekOKrR29otkY+NHznEAg=="
+                 *       "new": "ty+Qt3MrSzTEvhZ4sv/iM2ryCDoZUCYMJHWp5rbUcAo=",
+                 *       "old": "M41iBgdkJ3+Iqfq9TRRww5MpTrbGpBO+Q3afQm4+Pz4=",
+                 *       "signature": "0xWXr53sZyPwVh1gYV2M9GPSDTqIAesDeKZQwn1LQGbnDFVkV3F8dRBHEcQCogFWBVKxNoNhjeG+3NFfVyIdCg=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -32142,8 +32218,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "ccdbfa64f3c9f9d5672b184fc2e507ac473996f3df26b2be6483ec6478521687",
-                     *       "old_fingerprint": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab"
+                     *       "new_fingerprint": "ccaff1e718b320a6906c0fec724daa63dcfbf90c0ba10adb5c0889b0c233e869",
+                     *       "old_fingerprint": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -32261,25 +32337,25 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab",
+                     *       "id": "01900000-0000-7000-8000-000000000040",
+                     *       "key_fingerprint": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 28500408,
+                     *           "bytes": 28569704,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "06aedbca4100b5191d9a306eb1b5746df1adc153eb60cc0d6c2aa1b6f327feca"
+                     *           "sha256": "d368002235cc7868635e976f52b6460ba4aba780aab162dca3019f7c68a28b88"
                      *         },
                      *         {
-                     *           "bytes": 4815696,
+                     *           "bytes": 4818512,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "77afc6fe84d2fef2b251edda6424727825348a10870b3b5ca137f5dabdf43a22"
+                     *           "sha256": "b2f7426c0c2fa61d9ee002a8a5a370e32d46fa45bad2e415d5ddbf9c23e7f8cd"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -32368,8 +32444,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab",
+                     *       "id": "01900000-0000-7000-8000-000000000040",
+                     *       "key_fingerprint": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32504,8 +32580,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000041",
-                     *       "key_fingerprint": "6b15c247eb4dee2f1de7d78902bec766af47b6648a4acebe753c0e481c9459ab",
+                     *       "id": "01900000-0000-7000-8000-000000000040",
+                     *       "key_fingerprint": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32743,7 +32819,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "ends_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000029",
+                     *           "id": "01900000-0000-7000-8000-000000000028",
                      *           "jitter_ms": 0,
                      *           "job": {
                      *             "offline": "wait",
@@ -32884,7 +32960,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -33163,112 +33239,112 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000028"
                      *         }
                      *       ],
                      *       "blocked_count": 22,
@@ -33400,7 +33476,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -33592,7 +33668,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -33747,7 +33823,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -33902,7 +33978,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -34065,10 +34141,10 @@ export interface operations {
                      *           "duration_ms": null,
                      *           "ended_at": null,
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000117",
+                     *           "id": "01900000-0000-7000-8000-000000000115",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000118",
+                     *           "job_id": "01900000-0000-7000-8000-000000000116",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -34292,7 +34368,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000118"
+                     *       "job_id": "01900000-0000-7000-8000-000000000116"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -34429,7 +34505,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -34703,7 +34779,7 @@ export interface operations {
                      *           "description": "Shows how full the disks are",
                      *           "folder": "ops",
                      *           "has_trigger": false,
-                     *           "id": "01900000-0000-7000-8000-000000000037",
+                     *           "id": "01900000-0000-7000-8000-000000000036",
                      *           "interpreter": "sh",
                      *           "latest_version": 2,
                      *           "name": "disk-report",
@@ -34832,7 +34908,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
                      *       "interpreter": "sh",
                      *       "latest_version": 1,
                      *       "name": "disk-report",
@@ -35318,7 +35394,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
@@ -35517,7 +35593,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
@@ -36318,7 +36394,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "01900000-0000-7000-8000-000000000114",
+                     *           "id": "01900000-0000-7000-8000-000000000112",
                      *           "name": "proxy",
                      *           "package": "package:proxy@1.2.0",
                      *           "settings": {
@@ -36808,10 +36884,10 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "ada@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000035",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "name": "Ada",
                      *       "role": "owner",
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000007",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000006",
                      *       "tenant_name": "Example Ltd"
                      *     }
                      */
@@ -36941,6 +37017,12 @@ export interface operations {
                      *         "script": null,
                      *         "written_bytes": 0
                      *       },
+                     *       "purge": {
+                     *         "finished_at": null,
+                     *         "history_before": "2026-01-31T12:00:00.000Z",
+                     *         "requested_at": "2026-01-31T12:00:00.000Z",
+                     *         "requested_by": "01900000-0000-7000-8000-000000000001"
+                     *       },
                      *       "quota": {
                      *         "counted_bytes": 0,
                      *         "limit_bytes": null,
@@ -36956,9 +37038,9 @@ export interface operations {
                      *             "row_count": 1
                      *           }
                      *         ],
-                     *         "database_bytes": 1208320,
-                     *         "disk_bytes": 270553174016,
-                     *         "disk_free_bytes": 42553847808,
+                     *         "database_bytes": 1216512,
+                     *         "disk_bytes": 25276518400,
+                     *         "disk_free_bytes": 25267675136,
                      *         "forecast": {
                      *           "bytes_per_day": null,
                      *           "days": null,
@@ -36972,7 +37054,7 @@ export interface operations {
                      *         "tenants": [
                      *           {
                      *             "counted_bytes": 0,
-                     *             "id": "01900000-0000-7000-8000-000000000007",
+                     *             "id": "01900000-0000-7000-8000-000000000006",
                      *             "limit_bytes": null,
                      *             "name": "default",
                      *             "total_bytes": 452
@@ -37000,6 +37082,232 @@ export interface operations {
             };
             /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    purge_storage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "older_than_ms": 2592000000
+                 *     }
+                 */
+                "application/json": components["schemas"]["StoragePurgeBody"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "finished_at": null,
+                     *       "history_before": "2026-01-31T12:00:00.000Z",
+                     *       "requested_at": "2026-01-31T12:00:00.000Z",
+                     *       "requested_by": "01900000-0000-7000-8000-000000000001"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["StoragePurgeView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    preview_storage_purge: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "older_than_ms": 2592000000
+                 *     }
+                 */
+                "application/json": components["schemas"]["StoragePurgeBody"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "command_count": 0,
+                     *       "history_before": "2026-01-31T12:00:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["StoragePurgePreview"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -37059,7 +37367,7 @@ export interface operations {
                      * @example {
                      *       "agents": [
                      *         {
-                     *           "id": "01900000-0000-7000-8000-000000000005",
+                     *           "id": "01900000-0000-7000-8000-000000000004",
                      *           "is_online": true,
                      *           "name": "web-1"
                      *         }
@@ -37171,7 +37479,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000007",
+                     *       "id": "01900000-0000-7000-8000-000000000006",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -37265,7 +37573,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -37404,7 +37712,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000007",
+                     *       "id": "01900000-0000-7000-8000-000000000006",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -37531,9 +37839,9 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"server_version":"0.1.0","started_at":"2026-01-31T12:00:00.000Z","tenant_id":"01900000-0000-7000-8000-000000000007","type":"export","version":1}
-                     *     {"created_at":"2026-01-31T12:00:00.000Z","delete_at":null,"id":"01900000-0000-7000-8000-000000000007","is_deleted_by_operator":false,"name":"Example Ltd","passes_schedules_on":false,"plan":"pro","requires_second_factor":false,"storage_quota_bytes":null,"type":"tenants"}
-                     *     {"created_at":"2026-01-31T12:00:00.000Z","created_by":null,"expires_at":null,"id":"01900000-0000-7000-8000-000000000001","last_used_at":"2026-01-31T12:00:00.000Z","limits":null,"name":"bootstrap","prefix":"mst_live_000000","previous_prefix":null,"previous_used_at":null,"previous_valid_until":null,"revoked_at":null,"role":"owner","rotated_by":null,"scopes":["agents:read","agents:write","agents:manage","agent_keys:read","agent_keys:write","commands:read","commands:run","commands:shell","commands:manage","approvals:decide","approvals:manage","api_keys:read","api_keys:write","audit:read","schedules:read","schedules:write","scripts:read","scripts:write","files:read","files:write","members:read","members:write","webhooks:write","integrations:read","integrations:write","tenant:manage","metrics:read","releases:manage","tenants:manage"],"tenant_id":"01900000-0000-7000-8000-000000000007","type":"api_keys"}
+                     * @example {"server_version":"0.1.0","started_at":"2026-01-31T12:00:00.000Z","tenant_id":"01900000-0000-7000-8000-000000000006","type":"export","version":1}
+                     *     {"created_at":"2026-01-31T12:00:00.000Z","delete_at":null,"id":"01900000-0000-7000-8000-000000000006","is_deleted_by_operator":false,"name":"Example Ltd","passes_schedules_on":false,"plan":"pro","requires_second_factor":false,"storage_quota_bytes":null,"type":"tenants"}
+                     *     {"created_at":"2026-01-31T12:00:00.000Z","created_by":null,"expires_at":null,"id":"01900000-0000-7000-8000-000000000001","last_used_at":"2026-01-31T12:00:00.000Z","limits":null,"name":"bootstrap","prefix":"mst_live_000000","previous_prefix":null,"previous_used_at":null,"previous_valid_until":null,"revoked_at":null,"role":"owner","rotated_by":null,"scopes":["agents:read","agents:write","agents:manage","agent_keys:read","agent_keys:write","commands:read","commands:run","commands:shell","commands:manage","approvals:decide","approvals:manage","api_keys:read","api_keys:write","audit:read","schedules:read","schedules:write","scripts:read","scripts:write","files:read","files:write","members:read","members:write","webhooks:write","integrations:read","integrations:write","tenant:manage","metrics:read","releases:manage","tenants:manage"],"tenant_id":"01900000-0000-7000-8000-000000000006","type":"api_keys"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -37601,7 +37909,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -37738,7 +38046,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delete_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000007",
+                     *           "id": "01900000-0000-7000-8000-000000000006",
                      *           "limits": {
                      *             "history_days": 90,
                      *             "max_agents": null,
@@ -37753,7 +38061,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delete_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000038",
+                     *           "id": "01900000-0000-7000-8000-000000000037",
                      *           "limits": {
                      *             "history_days": 7,
                      *             "max_agents": 3,
@@ -37863,7 +38171,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000038",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "limits": {
                      *         "history_days": 7,
@@ -37982,7 +38290,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000038",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "limits": {
                      *         "history_days": 7,
                      *         "max_agents": 3,
@@ -38088,7 +38396,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000038",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -38239,7 +38547,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000038",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -38372,7 +38680,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000038",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -38517,14 +38825,14 @@ export interface operations {
                      *           "event": "job.finished",
                      *           "finished_at": null,
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000051",
-                     *           "job_id": "01900000-0000-7000-8000-000000000050",
+                     *           "id": "01900000-0000-7000-8000-000000000049",
+                     *           "job_id": "01900000-0000-7000-8000-000000000048",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 1
+                     *             "took_ms": 3
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -38625,7 +38933,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 1
+                     *           "took_ms": 3
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -38633,14 +38941,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000051",
-                     *       "job_id": "01900000-0000-7000-8000-000000000050",
+                     *       "id": "01900000-0000-7000-8000-000000000049",
+                     *       "job_id": "01900000-0000-7000-8000-000000000048",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 3
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -38728,14 +39036,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000051",
-                     *       "job_id": "01900000-0000-7000-8000-000000000050",
+                     *       "id": "01900000-0000-7000-8000-000000000049",
+                     *       "job_id": "01900000-0000-7000-8000-000000000048",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 3
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -38859,7 +39167,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_000000000000000000000/rXOFZiCPEiKGE7PwvGY3Q="
+                     *       "secret": "whsec_000000000000000000000000000000/KMafm5yj+5S0="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];
@@ -39126,9 +39434,9 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "delivery_id": "01900000-0000-7000-8000-000000000039",
+                     *       "delivery_id": "01900000-0000-7000-8000-000000000038",
                      *       "is_repeated": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000040",
+                     *       "job_id": "01900000-0000-7000-8000-000000000039",
                      *       "state": "started"
                      *     }
                      */

@@ -103,7 +103,7 @@ enum Action {
         #[arg(long, value_name = "SCRIPT", help_heading = ASSIGNMENT)]
         script: Option<String>,
         #[command(flatten)]
-        schedule: ScheduleOptions,
+        schedule: AssignmentSchedule,
         /// Parameter of each run; repeatable
         #[arg(short, long = "parameter", value_name = "NAME=VALUE", help_heading = ASSIGNMENT)]
         parameters: Vec<String>,
@@ -153,7 +153,7 @@ enum Action {
 
 /// When a script is due. A package has its own schedule.
 #[derive(Debug, clap::Args)]
-struct ScheduleOptions {
+struct AssignmentSchedule {
     /// When the script is due: minute, hour, day of the month, month, day of the week
     #[arg(long, value_name = "EXPRESSION", requires = "script", conflicts_with = "every", help_heading = SCHEDULE)]
     cron: Option<String>,
@@ -165,7 +165,7 @@ struct ScheduleOptions {
     every: Option<u64>,
 }
 
-impl ScheduleOptions {
+impl AssignmentSchedule {
     fn body(&self) -> Option<Value> {
         let mut body = Map::new();
         if let Some(cron) = &self.cron {

@@ -1,9 +1,12 @@
-//! `muster storage`: what the tenant stores, its quota, and when it is full.
+//! `muster storage`: what the tenant stores, its quota, and when it is full; and the deletion of old history.
 
+use clap::Subcommand;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::CliError;
+use crate::explanation::{OptionNames, option};
+use crate::input::quantities::milliseconds;
 use crate::output::table::{Column, table};
 use crate::output::text::sanitize;
 use crate::output::time_format::TimeFormat;
@@ -29,19 +32,88 @@ const TENANTS: [Column; 4] = [
     Column::by("QUOTA", |tenant| size(&tenant["limit_bytes"])),
 ];
 
+/// The options that set fields of the API.
+pub const OPTIONS: OptionNames = &[option("older_than_ms", "--older-than")];
+
 /// Show what history, output, telemetry and audit log take, by script, the quota, and when disk or quota are full
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
 
-/// Shows the report.
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show what is stored (default action)
+    Show,
+    /// Delete old history of your tenant, with its output; the audit log stays
+    ///
+    ///   muster storage purge --older-than 90d --dry-run
+    #[command(verbatim_doc_comment)]
+    Purge {
+        /// Delete what is older than this and has ended, such as 90d; 0s: everything that has ended
+        #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+        older_than: u64,
+        /// Only show how much would be deleted
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// Runs one action.
 ///
 /// # Errors
 /// [`CliError`].
-pub async fn run(_: Args, session: &Session) -> Result<u8, CliError> {
-    let answer = session.api.json(session.api.request(Method::GET, &["storage"])).await?;
+pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     let time = session.output.time;
-    session.output.answer(&answer, |report| text(report, time))?;
-    Ok(0)
+    match args.action.unwrap_or(Action::Show) {
+        Action::Show => {
+            let request = session.api.request(Method::GET, &["storage"]);
+            let report = session.api.json(request).await?;
+            session.output.answer(&report, |report| text(report, time))?;
+            Ok(0)
+        }
+        Action::Purge { older_than, dry_run } => {
+            let body = json!({"older_than_ms": older_than});
+            let path: &[&str] =
+                if dry_run { &["storage", "purge", "preview"] } else { &["storage", "purge"] };
+            let said = |answer: &Value| match dry_run {
+                true => preview(answer, time),
+                false => requested(answer, time),
+            };
+            session.change(Method::POST, path, &body, said).await
+        }
+    }
+}
+
+fn preview(preview: &Value, time: TimeFormat) -> String {
+    let before = time.instant(preview["history_before"].as_str().unwrap_or_default());
+    match preview["command_count"].as_u64() {
+        Some(1) => format!("1 execution from before {before} would be deleted, with its output."),
+        count => format!(
+            "{} executions from before {before} would be deleted, with their output.",
+            count.unwrap_or_default()
+        ),
+    }
+}
+
+fn requested(purge: &Value, time: TimeFormat) -> String {
+    let before = time.instant(purge["history_before"].as_str().unwrap_or_default());
+    format!(
+        "The server deletes what has ended and is from before {before}; `muster storage` says when it is done."
+    )
+}
+
+/// How far the last purge is.
+fn last_purge(purge: &Value, time: TimeFormat) -> Option<String> {
+    let before = sanitize(&time.instant(purge["history_before"].as_str()?));
+    Some(match purge["finished_at"].as_str() {
+        Some(at) => format!(
+            "Last purge: history from before {before} was deleted; done {}.",
+            sanitize(&time.instant(at))
+        ),
+        None => format!("A purge is under way: history from before {before} is being deleted."),
+    })
 }
 
 fn text(report: &Value, time: TimeFormat) -> String {
@@ -63,6 +135,7 @@ fn text(report: &Value, time: TimeFormat) -> String {
         format!("{}.", sentence(report)),
     ];
     parts.extend(warning(quota).map(str::to_owned));
+    parts.extend(last_purge(&report["purge"], time));
     parts.extend([String::new(), rows(&report["causes"], &CAUSES)]);
     if report["scripts"].as_array().is_some_and(|scripts| !scripts.is_empty()) {
         parts.extend([String::new(), rows(&report["scripts"], &SCRIPTS)]);
@@ -94,7 +167,7 @@ fn warning(quota: &Value) -> Option<&'static str> {
             "Warning: more than 80 % of the quota is used. New executions are refused when it is reached; ask the operator of the server for a larger one.",
         ),
         "reached" => Some(
-            "The quota is reached: new executions are refused. Ask the operator of the server for a larger quota or a purge, or wait until retention deletes old history.",
+            "The quota is reached: new executions are refused. Delete old history with `muster storage purge`, ask the operator of the server for a larger quota, or wait until retention deletes it.",
         ),
         _ => None,
     }

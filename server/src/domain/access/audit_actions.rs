@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 129] = [
+pub const AUDIT_ACTIONS: [&str; 130] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -124,6 +124,7 @@ pub const AUDIT_ACTIONS: [&str; 129] = [
     "tenant.delete",
     "tenant.export",
     "tenant.limit",
+    "tenant.purge",
     "tenant.restore",
     "tenant.update",
     "totp.create",

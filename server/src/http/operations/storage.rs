@@ -1,26 +1,32 @@
 //! `/api/storage`
 
 use axum::extract::State;
-use serde::Serialize;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{PrincipalId, TenantId};
 use crate::domain::operations::storage::forecast::{Forecast, FullFirst, Outcome};
+use crate::domain::operations::storage::purge::StoragePurge;
 use crate::domain::operations::storage::quota::QuotaState;
 use crate::domain::operations::storage::usage::{
     CauseUsage, LargestWriter, ScriptUsage, StorageUsage,
 };
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
-use crate::http::problem::ApiResult;
+use crate::http::extract::Body;
+use crate::http::problem::{ApiResult, Problem};
 use crate::services::access::caller::Caller;
-use crate::services::operations::storage::{ServerStorage, StorageReport};
+use crate::services::operations::storage::{PurgePreview, ServerStorage, StorageReport};
 use crate::store::queries::TenantStorage;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(get_storage))
+    OpenApiRouter::new()
+        .routes(routes!(get_storage))
+        .routes(routes!(purge_storage))
+        .routes(routes!(preview_storage_purge))
 }
 
 /// What a tenant stores, by cause and by script.
@@ -41,6 +47,8 @@ pub(super) struct StorageView {
     other_script_count: u64,
     quota: StorageQuotaView,
     forecast: ForecastView,
+    /// The last request to delete old history; null if there was none.
+    purge: Option<StoragePurgeView>,
     /// The server as a whole: for the operator of the server, and for the tenant of a server that has one tenant.
     server: Option<ServerStorageView>,
 }
@@ -53,6 +61,41 @@ struct StorageQuotaView {
     /// History and output, as they were measured.
     counted_bytes: u64,
     state: QuotaState,
+}
+
+/// Which history is to be deleted.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct StoragePurgeBody {
+    /// What is older than this is deleted, if it has ended; at most 100 years. 0: everything that has ended.
+    #[schema(example = 2_592_000_000_u64)]
+    older_than_ms: u64,
+}
+
+/// A request to delete old history.
+#[derive(Debug, Serialize, ToSchema)]
+struct StoragePurgeView {
+    /// What was created before this instant and has ended is deleted.
+    history_before: Timestamp,
+    requested_by: PrincipalId,
+    requested_at: Timestamp,
+    /// Null while some of it may still be there.
+    finished_at: Option<Timestamp>,
+}
+
+impl From<StoragePurge> for StoragePurgeView {
+    fn from(purge: StoragePurge) -> Self {
+        let StoragePurge { history_before, requested_by, requested_at, finished_at, .. } = purge;
+        Self { history_before, requested_by, requested_at, finished_at }
+    }
+}
+
+/// What a request to delete old history would delete.
+#[derive(Debug, Serialize, ToSchema)]
+struct StoragePurgePreview {
+    history_before: Timestamp,
+    /// Executions and other commands that would be deleted now, with their output.
+    command_count: u64,
 }
 
 /// When disk or quota are full, if the tenant goes on as in the last 30 days.
@@ -150,7 +193,7 @@ impl From<ServerStorage> for ServerStorageView {
 
 impl From<StorageReport> for StorageView {
     fn from(report: StorageReport) -> Self {
-        let StorageReport { measured_at, usage, quota, forecast, server } = report;
+        let StorageReport { measured_at, usage, quota, forecast, purge, server } = report;
         let (total_bytes, written_bytes) = (usage.total_bytes(), usage.written_bytes());
         let StorageUsage { causes, scripts, other_scripts, other_script_count } = usage;
         Self {
@@ -167,6 +210,7 @@ impl From<StorageReport> for StorageView {
                 state: quota.state(),
             },
             forecast: forecast.into(),
+            purge: purge.map(StoragePurgeView::from),
             server: server.map(ServerStorageView::from),
         }
     }
@@ -182,4 +226,32 @@ async fn get_storage(
     caller: Caller,
 ) -> ApiResult<axum::Json<StorageView>> {
     Ok(axum::Json(state.services.storage.report(&caller).await?.into()))
+}
+
+/// Delete everything of the tenant that has ended and is older, with its output: executions, jobs, fires, deliveries,
+/// events and decided approvals. The audit log stays. The server deletes in slices; `purge` of `GET /api/storage` says
+/// when it is done. A person must have confirmed that it is them within the last minutes.
+#[utoipa::path(post, path = "/api/storage/purge", tag = "tenants", request_body = StoragePurgeBody,
+    responses((status = 202, body = StoragePurgeView), (status = 403, body = Problem), (status = 422, body = Problem)))]
+async fn purge_storage(
+    State(state): State<AppState>,
+    caller: Caller,
+    Body(body): Body<StoragePurgeBody>,
+) -> ApiResult<(StatusCode, axum::Json<StoragePurgeView>)> {
+    let purge = state.services.storage.request_purge(&caller, body.older_than_ms).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(purge.into())))
+}
+
+/// Show how much a purge would delete.
+#[utoipa::path(post, path = "/api/storage/purge/preview", tag = "tenants", request_body = StoragePurgeBody,
+    responses((status = 200, body = StoragePurgePreview), (status = 403, body = Problem),
+        (status = 422, body = Problem)))]
+async fn preview_storage_purge(
+    State(state): State<AppState>,
+    caller: Caller,
+    Body(body): Body<StoragePurgeBody>,
+) -> ApiResult<axum::Json<StoragePurgePreview>> {
+    let preview = state.services.storage.preview_purge(&caller, body.older_than_ms).await?;
+    let PurgePreview { history_before, command_count } = preview;
+    Ok(axum::Json(StoragePurgePreview { history_before, command_count }))
 }

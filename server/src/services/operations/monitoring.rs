@@ -71,7 +71,8 @@ impl Monitoring {
         let query = async {
             let open = system.open_commands().await?;
             let pending = system.pending_webhooks().await?;
-            Ok::<_, StoreError>((open, pending, system.database_bytes().await?))
+            let storage = system.server_storage().await?;
+            Ok::<_, StoreError>((open, pending, storage, system.database_bytes().await?))
         };
         let result = match tokio::time::timeout(DATABASE_PATIENCE, query).await {
             Ok(Ok(found)) => Ok(found),
@@ -79,11 +80,15 @@ impl Monitoring {
             Err(_) => Err("the database did not answer in time".to_owned()),
         };
         match result {
-            Ok((open, pending, bytes)) => {
+            Ok((open, pending, storage, bytes)) => {
                 let count =
                     |state| open.iter().find(|found| found.0 == state).map_or(0, |found| found.1);
                 let open = OPEN.into_iter().map(|state| (state.as_str(), count(state)));
                 self.gauges.set_stored(open, pending, bytes);
+                let causes = storage.into_iter().flat_map(|measured| measured.usage.causes);
+                self.gauges.set_storage(causes.map(|cause| {
+                    (cause.cause.as_str(), cause.file_bytes + cause.estimated_row_bytes)
+                }));
             }
             Err(error) => {
                 tracing::warn!(error, "failed to read metrics from the database");

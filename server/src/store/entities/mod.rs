@@ -95,6 +95,7 @@ pub mod library {
 pub mod operations {
     pub mod setting;
     pub mod storage_day;
+    pub mod storage_purge;
     pub mod storage_usage;
 }
 /// Releases, and the groups that follow them.

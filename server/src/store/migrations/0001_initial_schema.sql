@@ -1277,3 +1277,12 @@ CREATE TABLE storage_days (
     PRIMARY KEY (tenant_id, day)
 );
 CREATE INDEX storage_days_age ON storage_days (day);
+
+-- The last request of a tenant to delete its old history. Any server deletes it.
+CREATE TABLE storage_purges (
+    tenant_id uuid NOT NULL PRIMARY KEY,
+    history_before bigint NOT NULL,
+    requested_by uuid NOT NULL,
+    requested_at bigint NOT NULL,
+    finished_at bigint
+);

@@ -95,6 +95,7 @@ pub mod operations {
     pub(super) mod sealed_values;
     pub(super) mod settings;
     pub(super) mod statistics;
+    mod storage_purges;
     pub(super) mod storage_quota;
     pub(super) mod storage_usage;
     mod storage_walk;
@@ -121,7 +122,7 @@ pub mod schedules {
 }
 /// The library's scripts, their versions and their signatures; packages.
 pub mod library {
-    mod assigned_contents;
+    pub(super) mod assigned_contents;
     pub(super) mod assignment_rollouts;
     pub(super) mod assignments;
     mod package_signatures;
@@ -186,8 +187,9 @@ pub use self::integrations::integrations::{IntegrationChange, TOO_MANY_INTEGRATI
 pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };
+pub use self::library::assigned_contents::CONTENT_GONE;
 pub use self::library::assignment_rollouts::{ROLLOUT_UNDER_WAY, RolloutDecision};
-pub use self::library::assignments::{AssignmentLimits, CONTENT_GONE, TOO_MANY_ASSIGNMENTS};
+pub use self::library::assignments::{AssignmentLimits, TOO_MANY_ASSIGNMENTS};
 pub use self::library::packages::{
     PACKAGE_ASSIGNED, PACKAGES_FULL, PackageLimits, StoredPackage, TOO_MANY_PACKAGES,
 };

@@ -18,6 +18,7 @@ mod metrics;
 mod monitoring;
 mod purge;
 mod storage;
+mod storage_purge;
 mod storage_usage;
 mod structured_logs;
 mod systemd_unit;

@@ -66,6 +66,13 @@ async fn report_has_exactly_the_output_that_was_written_by_script_and_tenant(mut
             .then_some(())
     })
     .await;
+    let metrics = fixture.api.get("/metrics").await;
+    let metrics = String::from_utf8(metrics.bytes).expect("text");
+    let output = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("muster_storage_bytes{cause=\"output\"} "));
+    let output: u64 = output.and_then(|bytes| bytes.parse().ok()).expect("a gauge");
+    assert!(output >= 400_000, "{metrics}");
     // Another tenant sees its own storage only.
     let made = fixture.api.post("/api/tenants", json!({"name": "other", "plan": "starter"})).await;
     let other = fixture.api.with_key(made.expect(201).text("key"));

@@ -10,14 +10,16 @@ use sea_orm::{
 };
 
 use super::assignment_rollouts::former_contents;
-use super::assignments::{CONTENT_GONE, current};
-use crate::domain::ids::{ContentId, PackageId, ScriptVersionId};
+use crate::domain::ids::{ContentId, PackageId, ScriptVersionId, TenantId};
 use crate::domain::library::assignment_records::{AssignedContent, AssignedKind};
 use crate::store::StoreError;
 use crate::store::entities::library::{
     assignment, package, script_body, script_signature, script_version,
 };
 use crate::store::queries::TenantScope;
+
+/// The package or the script was deleted at the same time.
+pub const CONTENT_GONE: &str = "what the assignment names is gone";
 
 impl TenantScope {
     /// What hosts get of these packages and versions of scripts, as far as they exist.
@@ -147,4 +149,14 @@ pub(super) async fn require_content(
         0 => Err(StoreError::Refused(CONTENT_GONE)),
         _ => Ok(()),
     }
+}
+
+/// All assignments of a tenant, also deleted ones.
+pub(super) fn of_tenant(tenant_id: TenantId) -> sea_orm::Select<assignment::Entity> {
+    assignment::Entity::find().filter(assignment::Column::TenantId.eq(tenant_id))
+}
+
+/// Those that hold.
+pub(super) fn current(tenant_id: TenantId) -> sea_orm::Select<assignment::Entity> {
+    of_tenant(tenant_id).filter(assignment::Column::DeletedAt.is_null())
 }

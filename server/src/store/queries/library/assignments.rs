@@ -19,7 +19,7 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::library::{assignment, assignment_state};
-use crate::store::queries::library::assigned_contents::require_content;
+use crate::store::queries::library::assigned_contents::{current, of_tenant, require_content};
 use crate::store::queries::library::assignment_rollouts::{
     end_rollout, refuse_under_way, start_rollout,
 };
@@ -29,8 +29,6 @@ use crate::store::requester::{invalid_requesters, rights_of_keys, write_audit};
 
 /// The tenant has as many assignments as it may have.
 pub const TOO_MANY_ASSIGNMENTS: &str = "the tenant has too many assignments";
-/// The package or the script was deleted at the same time.
-pub const CONTENT_GONE: &str = "what the assignment names is gone";
 /// Agents of one query.
 const AGENTS_AT_ONCE: usize = 256;
 
@@ -284,12 +282,4 @@ async fn check_name(
         0 => Ok(()),
         _ => Err(StoreError::Refused("the assignment's name is taken")),
     }
-}
-
-fn of_tenant(tenant_id: TenantId) -> sea_orm::Select<assignment::Entity> {
-    assignment::Entity::find().filter(assignment::Column::TenantId.eq(tenant_id))
-}
-
-pub(super) fn current(tenant_id: TenantId) -> sea_orm::Select<assignment::Entity> {
-    of_tenant(tenant_id).filter(assignment::Column::DeletedAt.is_null())
 }

@@ -6,7 +6,7 @@ use sea_orm::{
     QuerySelect as _,
 };
 
-use super::assignments::current;
+use super::assigned_contents::current;
 use crate::domain::ids::TenantId;
 use crate::domain::library::assignment_records::AssignedKind;
 use crate::domain::library::records::ScriptUse;

@@ -32,7 +32,7 @@ const SLICE_AGENTS: u64 = 20;
 
 /// Tables whose rows are deleted by `tenant_id` alone, with a column that distinguishes rows of a slice.
 /// Commands, agents, members and the tenant itself have functions of their own.
-const TABLES: [(&str, &str); 47] = [
+const TABLES: [(&str, &str); 48] = [
     ("approvals", "id"),
     ("approval_rules", "id"),
     ("ladders", "tenant_id"),
@@ -80,6 +80,7 @@ const TABLES: [(&str, &str); 47] = [
     ("audit_anchors", "tenant_id"),
     ("storage_usage", "tenant_id"),
     ("storage_days", "day"),
+    ("storage_purges", "tenant_id"),
 ];
 
 /// The result of a slice.

@@ -77,7 +77,7 @@ pub const TABLES: [&str; 33] = [
 ];
 
 /// Tables of a tenant that are not exported, and why.
-pub const NOT_EXPORTED_TABLES: [(&str, &str); 20] = [
+pub const NOT_EXPORTED_TABLES: [(&str, &str); 21] = [
     ("agent_fact_reports", "what hosts report again when they connect"),
     ("agent_facts", "what hosts report again when they connect"),
     ("alert_states", "what checks of alert rules have measured since minutes"),
@@ -94,6 +94,7 @@ pub const NOT_EXPORTED_TABLES: [(&str, &str); 20] = [
     ("rollout_shares", "agents that waves have reached; gone when the rollout ends"),
     ("service_controls", "what people wanted of services on single agents; the audit log has it"),
     ("storage_days", "measurements of this server"),
+    ("storage_purges", "the last request to delete old history; the audit log has it"),
     ("storage_usage", "measurements of this server"),
     ("uploaded_files", "copies of files of people, which are deleted a week after their last use"),
     ("user_sessions", "sign-ins, which are worth nothing outside of this server"),

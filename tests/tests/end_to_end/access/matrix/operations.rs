@@ -436,6 +436,8 @@ pub fn operations() -> Vec<Operation> {
         act("/api/hooks/{id}/test", SCHEDULES_RUN),
         post("/hooks/{id}", &[], Unrelated, json!({})).needing(Needs::Own("hook secret")),
         get("/api/storage", COMMANDS_READ, Hidden),
+        post("/api/storage/purge", TENANT_MANAGE, Unrelated, json!({"older_than_ms": 86_400_000})),
+        post("/api/storage/purge/preview", TENANT_MANAGE, Unrelated, json!({"older_than_ms": 0})),
         get("/api/tenant", AGENTS_READ, Hidden),
         patch("/api/tenant", TENANT_MANAGE, json!({})).unrelated(),
         delete("/api/tenant", TENANT_MANAGE).with(json!({"name": "another"})).unrelated(),

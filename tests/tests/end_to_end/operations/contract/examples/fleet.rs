@@ -29,6 +29,9 @@ pub async fn keys(run: &mut Recorder<'_>) {
     run.post(&format!("{path}/rotate"), json!({"grace_ms": 86_400_000})).await;
     run.call(Method::DELETE, &format!("{path}/previous-secret"), None).await;
     run.call(Method::DELETE, &path, None).await;
+    let month = json!({"older_than_ms": 2_592_000_000_u64});
+    run.post("/api/storage/purge/preview", month.clone()).await;
+    run.post("/api/storage/purge", month).await;
     run.get("/api/storage").await;
     run.get("/api/tenant").await;
     run.call(Method::PATCH, "/api/tenant", Some(json!({"name": "Example Ltd"}))).await;

@@ -1,16 +1,22 @@
-//! What tenants and the server store: measurements, quotas and forecasts.
+//! What tenants and the server store: measurements, quotas and forecasts. [`purges`] deletes old history.
+
+mod purges;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use muster_protocol::error_chain;
+use tokio::sync::Notify;
 use uuid::Uuid;
+
+pub use self::purges::{MAX_PURGE_AGE_MS, PurgePreview};
 
 use crate::adapters::release_files::ReleaseFiles;
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::TenantId;
 use crate::domain::operations::storage::forecast::{Capacity, DaySample, Forecast, forecast};
+use crate::domain::operations::storage::purge::StoragePurge;
 use crate::domain::operations::storage::quota::StorageQuota;
 use crate::domain::operations::storage::usage::{CauseUsage, StorageCause, StorageUsage};
 use crate::domain::time::{Clock, Timestamp};
@@ -32,6 +38,8 @@ pub struct Storage {
     clock: Clock,
     releases: Arc<ReleaseFiles>,
     measure_every_ms: u64,
+    /// A person asked this server for a purge.
+    purge_requested: Arc<Notify>,
 }
 
 /// What a tenant stores.
@@ -42,6 +50,8 @@ pub struct StorageReport {
     pub usage: StorageUsage,
     pub quota: StorageQuota,
     pub forecast: Forecast,
+    /// The last request to delete old history.
+    pub purge: Option<StoragePurge>,
     /// For the operator, and for the tenant of a server that has one.
     pub server: Option<ServerStorage>,
 }
@@ -69,7 +79,7 @@ impl Storage {
         releases: Arc<ReleaseFiles>,
         measure_every_ms: u64,
     ) -> Self {
-        Self { store, clock, releases, measure_every_ms }
+        Self { store, clock, releases, measure_every_ms, purge_requested: Arc::default() }
     }
 
     /// What the caller's tenant stores, and for the operator what the server does.
@@ -93,7 +103,8 @@ impl Storage {
             false => None,
         };
         let quota = StorageQuota { counted_bytes, ..quota };
-        Ok(StorageReport { measured_at, usage, quota, forecast, server })
+        let purge = tenant.storage_purge().await?;
+        Ok(StorageReport { measured_at, usage, quota, forecast, purge, server })
     }
 
     /// What the server as a whole stores.
