@@ -167,6 +167,34 @@ async fn a_script_that_its_host_has_lost_is_downloaded_again() {
 }
 
 #[tokio::test]
+async fn the_body_of_a_script_is_for_agents_of_its_tenant_while_it_is_assigned() {
+    let fixture = Fixture::on_sqlite().await;
+    let (script, _) = save_ticking(&fixture).await;
+    let saved = fixture.api.get(&format!("/api/scripts/{script}/versions/1")).await.expect(200);
+    let path = format!("/api/agents/packages/{}", saved.text("sha256"));
+    let (_, key) = fixture.api.agent_key(json!({})).await;
+    let agent = fixture.api.with_key(&key);
+    let (_, foreign) = fixture.other_tenant().await.agent_key(json!({})).await;
+    let foreign = fixture.api.with_key(&foreign);
+    agent.get(&path).await.expect_problem(404, "not_found");
+    let assigned = assign(&fixture, assignment("library:tick")).await;
+    let body = agent.get(&path).await;
+    assert_eq!((body.status, body.bytes.as_slice()), (200, BODY.as_bytes()));
+    foreign.get(&path).await.expect_problem(404, "not_found");
+    // While another version reaches agents in waves, the others need the former one.
+    let log = fixture.test_dir.path().join("log/runs");
+    let mut next = version("2", &log);
+    next["body"] = format!("{BODY}echo more\n").into();
+    fixture.api.post(&format!("/api/scripts/{script}/versions"), next).await.expect(201);
+    let waves = json!({"script": "library:tick@2", "rollout": {"wave_size": 1}});
+    fixture.api.patch(&assigned, waves).await.expect(200);
+    assert_eq!(agent.get(&path).await.status, 200);
+    fixture.api.post(&format!("{assigned}/rollout/finish"), json!({})).await.expect(200);
+    agent.get(&path).await.expect_problem(404, "not_found");
+    fixture.api.delete(&assigned).await.expect(204);
+}
+
+#[tokio::test]
 async fn a_deleted_script_leaves_its_hosts() {
     let fixture = Fixture::on_sqlite().await;
     let (agent, _) = agent_with_policy(&fixture, json!({"allow": "library"})).await;

@@ -1,6 +1,6 @@
 //! Reads and checks what an assignment is to be.
 
-use muster_protocol::package::TaskSchedule;
+use muster_protocol::package::{MAX_TASK_INTERVAL_MS, MIN_TASK_INTERVAL_MS, TaskSchedule};
 use muster_protocol::parameter::Parameters;
 use muster_protocol::schedule::TaskTimes;
 use serde_json::json;
@@ -132,6 +132,10 @@ fn checked_schedule(kind: AssignedKind, schedule: Option<&TaskSchedule>) -> Resu
     match (kind, schedule) {
         (AssignedKind::Script, None) => Err(ServiceError::required("schedule")),
         (AssignedKind::Script, Some(schedule)) => {
+            let bounds = MIN_TASK_INTERVAL_MS..=MAX_TASK_INTERVAL_MS;
+            if let Some(every_ms) = schedule.every_ms.filter(|ms| !bounds.contains(ms)) {
+                return Err(ServiceError::out_of_range("schedule.every_ms", every_ms, bounds));
+            }
             TaskTimes::of(schedule)
                 .map_err(|(field, problem)| ServiceError::invalid_field(&field, &problem))?;
             Ok(Some(json!(schedule).to_string()))

@@ -110,7 +110,7 @@ fn body(bounded: &Bounded, agent: &str) -> Value {
             json!({"command": "execute", "data": {"script": "deploy"}})
         }
         ("/api/assignments", "schedule.every_ms") => json!({"name": "bounds",
-            "script": "library:disk", "target": {"tags": ["bounds"]}}),
+            "script": "library:disk", "target": {"tags": ["bounds"]}, "schedule": {}}),
         ("/api/assignments", _) => json!({"name": "bounds", "script": "package:tick@1",
             "target": {"tags": ["bounds"]}, "rollout": {"wave_size": 1}}),
         ("/api/assignments/{id}", _) => {
