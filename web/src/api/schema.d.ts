@@ -6034,7 +6034,10 @@ export interface components {
             late_result?: components["schemas"]["LateExecutionResult"] | null;
             /** @description The lock that it waits for or holds. */
             lock?: string | null;
+            lock_holder_id?: components["schemas"]["CommandId"] | null;
+            lost_at?: components["schemas"]["Timestamp"] | null;
             not_before?: components["schemas"]["Timestamp"] | null;
+            open_reason?: components["schemas"]["OpenReason"] | null;
             output_dropped_at?: components["schemas"]["Timestamp"] | null;
             parameters: components["schemas"]["ScriptParameters"];
             /** @description The id of the request that asked for it: the logs of the server and of the agent name it. */
@@ -6913,6 +6916,11 @@ export interface components {
          * @enum {string}
          */
         OfflinePolicy: "wait" | "skip" | "fail";
+        /**
+         * @description Why an execution has not ended.
+         * @enum {string}
+         */
+        OpenReason: "waits_for_approval" | "waits_for_wave" | "held_by_rollout" | "agent_offline" | "waits_for_lock" | "waits_for_retry" | "no_free_slot" | "sent" | "sent_agent_offline" | "running" | "running_agent_offline" | "cancelling" | "cancelling_agent_offline";
         /** @description The terminal states that an agent may report. */
         Outcome: "succeeded" | "failed" | "timed_out" | "cancelled" | "expired" | "rejected" | "lost";
         /** @enum {string} */

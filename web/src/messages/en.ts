@@ -1,6 +1,7 @@
 /** Every text of the dashboard. Other languages have the type of this one, so that none is forgotten. */
 import { filesEn } from './files';
 import { rolloverEn } from './rollover';
+import { jobOpenEn, openEn } from './open';
 import { wavesEn } from './waves';
 
 const n = (value: number): string => new Intl.NumberFormat('en').format(value);
@@ -56,13 +57,13 @@ export const en = {
     storage_quota_reached: 'History and output have reached the quota of the tenant, so new work is refused. See Settings, Storage.',
     agent_count_unconfirmed: 'It reaches another number of agents than was shown.',
     last_way_in: 'This is the only way into your account. Set a password first: sign out, and choose “Forgot the password?”.',
-    script_in_use: 'Schedules or hooks run this script.',
+    script_in_use: 'Schedules, hooks or assignments run this script.',
     invalid_package: 'The archive is not a package that the server takes.',
     package_assigned: 'Assignments have this version. Delete them first, or give them another version.',
     assignment_exists: 'An assignment has this name already.',
     rollout_under_way: 'A version still reaches the agents of this assignment in waves. Wait for the end, or finish or abort the rollout first.',
     no_rollout: 'The rollout has ended meanwhile.',
-    approval_needed: 'A rule of approval concerns this package: hosts run assignments without asking, so it can’t be assigned.',
+    approval_needed: 'A rule of approval concerns this: hosts run assignments without asking, so it can’t be assigned.',
     secrets_gone: 'It had secret parameters, which are not stored. Run it again from the form, and give them again.',
     package_exists: 'This version exists already, with another content. Versions never change: upload another version.',
     stdin_not_allowed: 'At least one host does not let this script read standard input.',
@@ -310,6 +311,8 @@ export const en = {
   files: filesEn,
   rollover: rolloverEn,
   waves: wavesEn,
+  open: openEn,
+  jobOpen: jobOpenEn,
   packages: {
     title: 'Packages', none: 'No packages yet', noneHint: 'A package is an archive with a program and its files. Hosts download, check and unpack it for each run.', search: 'Search names', noMatch: 'No package matches', gone: 'There is no such version of the package.', showNewest: 'Show the newest version',
     upload: 'Upload a package', uploadVersion: 'Upload a version', uploadTitle: 'Upload a package', uploadHint: 'A zip or tar.zst archive with a muster.toml, which names the package and its version. The command line packs a folder:', archive: 'Archive', archiveHint: 'Choose a file, or drop it here. At most 256 MiB.', chooseArchive: 'Choose an archive.', tooLarge: 'The archive is larger than 256 MiB.', uploadButton: 'Upload', progress: 'Uploaded', sent: (sent: string, all: string) => `${sent} of ${all} sent.`, checking: 'Sent. The server checks the archive.',

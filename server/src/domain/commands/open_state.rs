@@ -52,28 +52,126 @@ impl fmt::Display for CurrentStep<'_> {
     }
 }
 
+/// Why an execution has not ended.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, serde::Serialize, utoipa::ToSchema,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum OpenReason {
+    /// Another person has not approved it.
+    WaitsForApproval,
+    /// The wave of its rollout has not started.
+    WaitsForWave,
+    /// Its rollout has not started it.
+    HeldByRollout,
+    /// It is queued, and the agent is offline.
+    AgentOffline,
+    /// Another execution has the lock on the agent.
+    WaitsForLock,
+    /// It is run again, and not before an instant.
+    WaitsForRetry,
+    /// The agent is connected and runs as much as it may.
+    NoFreeSlot,
+    /// It was sent, and the agent has not reported its start.
+    Sent,
+    /// It was sent, and the agent is offline.
+    SentAgentOffline,
+    Running,
+    /// It started, and the agent is offline.
+    RunningAgentOffline,
+    /// Its cancellation was requested, and the agent has not reported its end.
+    Cancelling,
+    /// Its cancellation was requested, and the agent is offline.
+    CancellingAgentOffline,
+}
+
 impl OpenExecution<'_> {
-    /// The sentences; `None` once it has ended.
-    pub fn explanation(&self) -> Option<String> {
-        let name = self.agent_name;
+    /// Why it has not ended: of all reasons the first that holds; `None` once it has ended.
+    pub fn reason(&self) -> Option<OpenReason> {
+        let is_offline = self.offline_since.is_some();
+        let of = |online, offline| if is_offline { offline } else { online };
         if self.state.is_terminal() {
             return None;
         }
-        if let (Some(at), true) = (self.cancel_requested_at, self.state != CommandState::Queued) {
-            return Some(self.cancelling(at));
+        if self.cancel_requested_at.is_some() && self.state != CommandState::Queued {
+            return Some(of(OpenReason::Cancelling, OpenReason::CancellingAgentOffline));
         }
-        Some(match (self.state, self.offline_since) {
-            (CommandState::Queued, _) => self.queued(),
-            (CommandState::Delivered, None) => format!(
+        Some(match self.state {
+            CommandState::Queued => self.queued(),
+            CommandState::Delivered => of(OpenReason::Sent, OpenReason::SentAgentOffline),
+            _ => of(OpenReason::Running, OpenReason::RunningAgentOffline),
+        })
+    }
+
+    fn queued(&self) -> OpenReason {
+        match (self.approval_until, self.is_held, self.wave, self.offline_since) {
+            (Some(_), ..) => OpenReason::WaitsForApproval,
+            (_, true, Some(_), _) => OpenReason::WaitsForWave,
+            (_, true, None, _) => OpenReason::HeldByRollout,
+            (.., Some(_)) => OpenReason::AgentOffline,
+            _ if self.lock.is_some() => OpenReason::WaitsForLock,
+            _ if self.not_before.is_some() => OpenReason::WaitsForRetry,
+            _ => OpenReason::NoFreeSlot,
+        }
+    }
+
+    /// When it is lost if its agent stays offline; `None` while the agent is connected, or before it was sent.
+    pub fn lost_at(&self) -> Option<Timestamp> {
+        let is_sent = self.state != CommandState::Queued && !self.state.is_terminal();
+        self.offline_since.filter(|_| is_sent).map(|since| since.plus_ms(self.lost_after_ms))
+    }
+
+    /// The sentences; `None` once it has ended.
+    pub fn explanation(&self) -> Option<String> {
+        let (name, expires_at) = (self.agent_name, self.expires_at);
+        let instant = |at: Option<Timestamp>| at.map_or_else(String::new, |at| at.to_string());
+        let (since, lost_at) = (instant(self.offline_since), instant(self.lost_at()));
+        let requested_at = instant(self.cancel_requested_at);
+        Some(match self.reason()? {
+            OpenReason::WaitsForApproval => format!(
+                "It waits for another person's approval, and expires at {} without one. Another person \
+                 can approve or refuse it; you can cancel it.",
+                instant(self.approval_until)
+            ),
+            OpenReason::WaitsForWave => format!(
+                "It waits for wave {} of its rollout, which starts when the waves before it have \
+                 ended. Resume the job if it is paused or halted, or cancel it.",
+                self.wave.unwrap_or_default()
+            ),
+            OpenReason::HeldByRollout => {
+                "It is held until its rollout starts it. Resume or cancel the job.".to_owned()
+            }
+            OpenReason::AgentOffline => format!(
+                "{name} is offline since {since}. It starts when the agent connects, and expires at \
+                 {expires_at} otherwise. Start the agent on its host, or cancel it."
+            ),
+            OpenReason::WaitsForLock => {
+                let (lock, holder) = self.lock?;
+                format!(
+                    "It waits for the lock `{lock}` on {name}, which execution {holder} holds. It is sent \
+                     when that one has ended, and expires at {expires_at} otherwise. You can cancel either."
+                )
+            }
+            OpenReason::WaitsForRetry => format!(
+                "It is attempt {}, and is sent at {} or when {name} has a free slot after that. It \
+                 expires at {expires_at} otherwise. You can cancel it.",
+                self.attempt,
+                instant(self.not_before)
+            ),
+            OpenReason::NoFreeSlot => format!(
+                "{name} is connected and has no free slot. It is sent when one of its executions ends, and \
+                 expires at {expires_at} otherwise. Cancel it or one of the others."
+            ),
+            OpenReason::Sent => format!(
                 "It was sent to {name}, which has not reported its start. It starts when the host has \
                  a free slot. You can cancel it."
             ),
-            (CommandState::Delivered, Some(since)) => format!(
+            OpenReason::SentAgentOffline => format!(
                 "It was sent to {name}, which is offline since {since}. Whether it ran is known when the \
-                 agent reconnects; after {} it is lost. You can cancel it.",
-                since.plus_ms(self.lost_after_ms)
+                 agent reconnects; after {lost_at} it is lost. You can cancel it."
             ),
-            (_, None) => match self.started_at {
+            OpenReason::Running => match self.started_at {
                 Some(at) => format!(
                     "It runs on {name} since {at}{}. The host ends it at {} at the latest. You can cancel it.",
                     self.step.map(|step| format!(", now {step}")).unwrap_or_default(),
@@ -81,69 +179,19 @@ impl OpenExecution<'_> {
                 ),
                 None => format!("It runs on {name}. You can cancel it."),
             },
-            (_, Some(since)) => format!(
+            OpenReason::RunningAgentOffline => format!(
                 "It started on {name}, which is offline since {since}, and continues there{}. Its result \
-                 arrives when the agent reconnects; after {} it is lost. You can cancel it.",
-                self.step.map(|step| format!(", with {step} or a later one")).unwrap_or_default(),
-                since.plus_ms(self.lost_after_ms)
+                 arrives when the agent reconnects; after {lost_at} it is lost. You can cancel it.",
+                self.step.map(|step| format!(", with {step} or a later one")).unwrap_or_default()
             ),
-        })
-    }
-
-    fn queued(&self) -> String {
-        let name = self.agent_name;
-        match (self.approval_until, self.is_held, self.wave, self.offline_since) {
-            (Some(until), ..) => format!(
-                "It waits for another person's approval, and expires at {until} without one. Another person \
-                 can approve or refuse it; you can cancel it."
-            ),
-            (_, true, Some(wave), _) => format!(
-                "It waits for wave {wave} of its rollout, which starts when the waves before it have \
-                 ended. Resume the job if it is paused or halted, or cancel it."
-            ),
-            (_, true, None, _) => {
-                "It is held until its rollout starts it. Resume or cancel the job.".to_owned()
-            }
-            (.., Some(since)) => format!(
-                "{name} is offline since {since}. It starts when the agent connects, and expires at {} \
-                 otherwise. Start the agent on its host, or cancel it.",
-                self.expires_at
-            ),
-            _ => self.queued_online(),
-        }
-    }
-
-    fn queued_online(&self) -> String {
-        let (name, expires_at) = (self.agent_name, self.expires_at);
-        match (self.lock, self.not_before) {
-            (Some((lock, holder)), _) => format!(
-                "It waits for the lock `{lock}` on {name}, which execution {holder} holds. It is sent when \
-                 that one has ended, and expires at {expires_at} otherwise. You can cancel either."
-            ),
-            (None, Some(at)) => format!(
-                "It is attempt {}, and is sent at {at} or when {name} has a free slot after that. It \
-                 expires at {expires_at} otherwise. You can cancel it.",
-                self.attempt
-            ),
-            (None, None) => format!(
-                "{name} is connected and has no free slot. It is sent when one of its executions ends, and \
-                 expires at {expires_at} otherwise. Cancel it or one of the others."
-            ),
-        }
-    }
-
-    fn cancelling(&self, requested_at: Timestamp) -> String {
-        let name = self.agent_name;
-        match self.offline_since {
-            None => format!(
+            OpenReason::Cancelling => format!(
                 "Its cancellation was requested at {requested_at}. {name} ends it and reports the result."
             ),
-            Some(since) => format!(
+            OpenReason::CancellingAgentOffline => format!(
                 "Its cancellation was requested at {requested_at}. {name} is offline since {since}, and \
-                 ends it when it reconnects; after {} it is lost.",
-                since.plus_ms(self.lost_after_ms)
+                 ends it when it reconnects; after {lost_at} it is lost."
             ),
-        }
+        })
     }
 }
 
@@ -234,6 +282,9 @@ mod tests {
             let offline = OpenExecution { offline_since: Some(Timestamp(0)), ..open(state) };
             assert_eq!(online.is_none(), state.is_terminal(), "{state:?}");
             assert_eq!(offline.explanation().is_none(), state.is_terminal(), "{state:?}");
+            assert_eq!(open(state).reason().is_none(), state.is_terminal(), "{state:?}");
+            let is_sent = matches!(state, CommandState::Delivered | CommandState::Running);
+            assert_eq!(offline.lost_at().is_some(), is_sent, "{state:?}");
         }
         for state in JobState::iter() {
             let is_open = matches!(
@@ -250,24 +301,26 @@ mod tests {
 
     #[test]
     fn reason_why_it_is_queued_is_the_first_that_holds() {
+        let sentence = |of: &OpenExecution<'_>| of.explanation().expect("open");
         let queued = open(CommandState::Queued);
-        assert!(queued.queued().contains("no free slot"));
+        assert!(sentence(&queued).contains("no free slot"));
         let offline = OpenExecution { offline_since: Some(Timestamp(0)), ..queued.clone() };
-        assert!(offline.queued().starts_with("web-1 is offline since 1970-01-01T00:00:00.000Z."));
-        assert!(offline.queued().contains("expires at 1970-01-02T00:00:00.000Z"));
+        assert!(sentence(&offline).starts_with("web-1 is offline since 1970-01-01T00:00:00.000Z."));
+        assert!(sentence(&offline).contains("expires at 1970-01-02T00:00:00.000Z"));
         let again = OpenExecution { attempt: 2, not_before: Some(Timestamp(0)), ..queued.clone() };
         assert!(
-            again.queued().starts_with("It is attempt 2, and is sent at 1970-01-01T00:00:00.000Z")
+            sentence(&again)
+                .starts_with("It is attempt 2, and is sent at 1970-01-01T00:00:00.000Z")
         );
         let holder = CommandId::new();
         let locked = OpenExecution { lock: Some(("apt", holder)), ..again };
         let names =
             format!("It waits for the lock `apt` on web-1, which execution {holder} holds.");
-        assert!(locked.queued().starts_with(&names));
+        assert!(sentence(&locked).starts_with(&names));
         let held = OpenExecution { is_held: true, wave: Some(3), ..offline };
-        assert!(held.queued().starts_with("It waits for wave 3"));
+        assert!(sentence(&held).starts_with("It waits for wave 3"));
         let waiting = OpenExecution { approval_until: Some(Timestamp(0)), ..held };
-        assert!(waiting.queued().starts_with("It waits for another person's approval"));
+        assert!(sentence(&waiting).starts_with("It waits for another person's approval"));
     }
 
     #[test]

@@ -305,8 +305,10 @@ async fn transfers_need_scopes_of_their_own_and_wait_for_approvals() {
         let path = format!("/api/{path}/{}/output", pulled.id());
         runner.get(&path).await.expect_problem(403, "missing_scope");
     }
-    let live = format!("/api/executions/{}/output/live", pulled.id());
-    runner.get(&live).await.expect_problem(403, "missing_scope");
+    for part in ["live", "search?q=content", "times"] {
+        let path = format!("/api/executions/{}/output/{part}", pulled.id());
+        runner.get(&path).await.expect_problem(403, "missing_scope");
+    }
     let reader = key(json!(["commands:read", "files:read"])).await;
     assert_eq!(stream(&reader, pulled.id(), "stdout").await.bytes, b"content");
 

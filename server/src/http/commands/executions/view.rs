@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::domain::commands::approval::{ApprovalState, WorkApproval, end_sentence};
 use crate::domain::commands::command_state::CommandState;
-use crate::domain::commands::open_state::{CurrentStep, OpenExecution};
+use crate::domain::commands::open_state::{CurrentStep, OpenExecution, OpenReason};
 use crate::domain::commands::records::ReportRecord;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, CommandId, JobId, PrincipalId};
@@ -53,6 +53,10 @@ pub(in crate::http) struct ExecutionView {
     /// Why it has not ended, what happens next and when, and what a person can do; `null` once it has
     /// ended.
     explanation: Option<String>,
+    /// Why it has not ended, for programs; `null` once it has ended.
+    open_reason: Option<OpenReason>,
+    /// When it is lost if its agent stays offline; `null` while the agent is connected, and before it was sent.
+    lost_at: Option<Timestamp>,
     /// Wave of the rollout, counted from 1.
     wave: Option<i32>,
     /// Its rollout still holds it, or it waits for an approval.
@@ -70,6 +74,8 @@ pub(in crate::http) struct ExecutionView {
     not_before: Option<Timestamp>,
     /// The lock that it waits for or holds.
     lock: Option<String>,
+    /// The execution that holds the lock for which this one waits.
+    lock_holder_id: Option<CommandId>,
     requested_by: PrincipalId,
     /// The name of the API key or the member, unless it was deleted.
     requested_by_name: Option<String>,
@@ -196,7 +202,8 @@ impl From<Execution> for ExecutionView {
                 name: step.title(),
             }),
         };
-        let explanation = open.explanation();
+        let (explanation, open_reason, lost_at) =
+            (open.explanation(), open.reason(), open.lost_at());
         let (report, late) = match found.report {
             Some(report) if report.is_late => (None, Some(report)),
             report => (report, None),
@@ -233,6 +240,8 @@ impl From<Execution> for ExecutionView {
             file,
             state: row.state,
             explanation,
+            open_reason,
+            lost_at,
             wave: row.wave,
             is_held: row.is_held && row.state == CommandState::Queued,
             approval: found.approval,
@@ -242,6 +251,7 @@ impl From<Execution> for ExecutionView {
             retried_as: row.retried_as,
             not_before: row.not_before,
             lock: row.lock,
+            lock_holder_id: lock_holder,
             requested_by: row.requested_by,
             requested_by_name,
             requested_from: row.requested_from,
