@@ -9657,7 +9657,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:g6Y2Q9iAAWHWKfx+iqUXRGmbr/ZxtxGkawLceyGeGFc",
+                     *           "fingerprint": "SHA256:IPlF7WmYwRjXoaK0FR8qnPP3kxqcKf8Axx9oRYEQuuw",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000004",
                      *           "ip": "192.0.2.2",
@@ -9670,7 +9670,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v509",
                      *           "policy": "manifest",
-                     *           "public_key": "NF0IwzDeTvVTDbL94F+gXfiCLJsMWQRNbbfypx3d/wY=",
+                     *           "public_key": "uej/KFz/G926EqXf7UM3hTQIY/0RAMA6RIzYf6o3kMY=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -9809,7 +9809,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:g6Y2Q9iAAWHWKfx+iqUXRGmbr/ZxtxGkawLceyGeGFc",
+                     *           "fingerprint": "SHA256:IPlF7WmYwRjXoaK0FR8qnPP3kxqcKf8Axx9oRYEQuuw",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000004",
                      *           "ip": "192.0.2.2",
@@ -9822,7 +9822,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v509",
                      *           "policy": "manifest",
-                     *           "public_key": "NF0IwzDeTvVTDbL94F+gXfiCLJsMWQRNbbfypx3d/wY=",
+                     *           "public_key": "uej/KFz/G926EqXf7UM3hTQIY/0RAMA6RIzYf6o3kMY=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -11607,7 +11607,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:g6Y2Q9iAAWHWKfx+iqUXRGmbr/ZxtxGkawLceyGeGFc",
+                     *       "fingerprint": "SHA256:IPlF7WmYwRjXoaK0FR8qnPP3kxqcKf8Axx9oRYEQuuw",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "ip": "192.0.2.2",
@@ -11621,7 +11621,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v509",
                      *       "policy": "manifest",
-                     *       "public_key": "NF0IwzDeTvVTDbL94F+gXfiCLJsMWQRNbbfypx3d/wY=",
+                     *       "public_key": "uej/KFz/G926EqXf7UM3hTQIY/0RAMA6RIzYf6o3kMY=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11907,7 +11907,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:g6Y2Q9iAAWHWKfx+iqUXRGmbr/ZxtxGkawLceyGeGFc",
+                     *       "fingerprint": "SHA256:IPlF7WmYwRjXoaK0FR8qnPP3kxqcKf8Axx9oRYEQuuw",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "ip": "192.0.2.2",
@@ -11920,7 +11920,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v509",
                      *       "policy": "manifest",
-                     *       "public_key": "NF0IwzDeTvVTDbL94F+gXfiCLJsMWQRNbbfypx3d/wY=",
+                     *       "public_key": "uej/KFz/G926EqXf7UM3hTQIY/0RAMA6RIzYf6o3kMY=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11929,12 +11929,12 @@ export interface operations {
                      *       ],
                      *       "telemetry": {
                      *         "at": "2026-01-31T12:00:00.000Z",
-                     *         "cpu_percent": 13.1,
+                     *         "cpu_percent": 19.2,
                      *         "disk_percent": 0,
-                     *         "load_1m": 2,
-                     *         "memory_percent": 5.7,
+                     *         "load_1m": 4.4,
+                     *         "memory_percent": 25.9,
                      *         "running_executions": 0,
-                     *         "uptime_seconds": 13790
+                     *         "uptime_seconds": 15037
                      *       },
                      *       "transport": "websocket",
                      *       "update": null,
@@ -12130,7 +12130,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:g6Y2Q9iAAWHWKfx+iqUXRGmbr/ZxtxGkawLceyGeGFc",
+                     *       "fingerprint": "SHA256:IPlF7WmYwRjXoaK0FR8qnPP3kxqcKf8Axx9oRYEQuuw",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "ip": "192.0.2.2",
@@ -12143,7 +12143,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v509",
                      *       "policy": "manifest",
-                     *       "public_key": "NF0IwzDeTvVTDbL94F+gXfiCLJsMWQRNbbfypx3d/wY=",
+                     *       "public_key": "uej/KFz/G926EqXf7UM3hTQIY/0RAMA6RIzYf6o3kMY=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -12808,12 +12808,12 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "cpu_percent": 13.1,
+                     *           "cpu_percent": 19.2,
                      *           "disk_percent": 0,
-                     *           "load_1m": 2,
-                     *           "memory_percent": 5.7,
+                     *           "load_1m": 4.4,
+                     *           "memory_percent": 25.9,
                      *           "running_executions": 0,
-                     *           "uptime_seconds": 13790
+                     *           "uptime_seconds": 15037
                      *         }
                      *       ]
                      *     }
@@ -13963,7 +13963,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "1973319a7176e827bca0b1c01786bd2f298ce9badb001794fed648b488238f1f",
+                     *           "agents_sha256": "80e37232d84937d079cb00a21e92c59cca40582e4c1eff1f1a3529ca68122d4c",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -13991,7 +13991,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "2eddb1d0141ec5dbdae250d2f9411aae5f3c0adc01bf0a37dc19babd6ecc82cb",
+                     *           "script_sha256": "3b1b608dbef4408058de65c51e7429d284c4799d72908bb61530cc1e97f66e52",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -14382,7 +14382,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "1973319a7176e827bca0b1c01786bd2f298ce9badb001794fed648b488238f1f",
+                     *       "agents_sha256": "80e37232d84937d079cb00a21e92c59cca40582e4c1eff1f1a3529ca68122d4c",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14416,7 +14416,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "2eddb1d0141ec5dbdae250d2f9411aae5f3c0adc01bf0a37dc19babd6ecc82cb",
+                     *       "script_sha256": "3b1b608dbef4408058de65c51e7429d284c4799d72908bb61530cc1e97f66e52",
                      *       "state": "pending"
                      *     }
                      */
@@ -14512,7 +14512,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "1973319a7176e827bca0b1c01786bd2f298ce9badb001794fed648b488238f1f",
+                     *       "agents_sha256": "80e37232d84937d079cb00a21e92c59cca40582e4c1eff1f1a3529ca68122d4c",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14546,7 +14546,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "2eddb1d0141ec5dbdae250d2f9411aae5f3c0adc01bf0a37dc19babd6ecc82cb",
+                     *       "script_sha256": "3b1b608dbef4408058de65c51e7429d284c4799d72908bb61530cc1e97f66e52",
                      *       "state": "approved"
                      *     }
                      */
@@ -14687,7 +14687,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "1973319a7176e827bca0b1c01786bd2f298ce9badb001794fed648b488238f1f",
+                     *       "agents_sha256": "80e37232d84937d079cb00a21e92c59cca40582e4c1eff1f1a3529ca68122d4c",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14721,7 +14721,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "2eddb1d0141ec5dbdae250d2f9411aae5f3c0adc01bf0a37dc19babd6ecc82cb",
+                     *       "script_sha256": "3b1b608dbef4408058de65c51e7429d284c4799d72908bb61530cc1e97f66e52",
                      *       "state": "refused"
                      *     }
                      */
@@ -16055,8 +16055,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "ccaff1e718b320a6906c0fec724daa63dcfbf90c0ba10adb5c0889b0c233e869",
-                     *             "old": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d"
+                     *             "new": "3d21934b83da8bc2e4c38ed85a52d8de8014695e3fb48e4bb3c95f4be74f5b02",
+                     *             "old": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000061",
                      *           "link": 114,
@@ -16207,7 +16207,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d",
+                     *             "key": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000071",
@@ -16265,7 +16265,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d",
+                     *             "key": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000074",
@@ -16932,7 +16932,7 @@ export interface operations {
                      *           "subject_name": "proxy"
                      *         }
                      *       ],
-                     *       "next_cursor": "68.01a214ca-3a87-77d5-84e5-793ce9cda31b"
+                     *       "next_cursor": "68.01a214dd-43de-70d6-bb7a-d605956cd987"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -17041,10 +17041,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000006","after":0,"public_key":"VaDL0IrdWXBuZv++pv2FuLLbOBnALv79FIIk4amzzPw=","is_complete":false}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000006","after":0,"public_key":"4mSCQ9Cr55CDGaAcwteTrVgKTrtyFnXuDT81AXqdqAs=","is_complete":false}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000041","link":102,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000008","subject_name":"fake","detail":{},"source":"127.0.0.1"}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":117,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000004","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"117.01a214ca-5347-7231-a623-06e19459328f"}
+                     *     {"type":"end","position":"117.01a214dd-5ede-7473-ad58-0d96e85f4adf"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -17125,10 +17125,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "030cf3956c894e2769d05f026e3077d2a05f4aaacc87348d6d648625910e38e8",
+                     *       "hash": "53d07be610e47e9fb2a40ce1d23e0c60b3ac24cda602621138c30353e3a6a1fd",
                      *       "number": 117,
-                     *       "public_key": "VaDL0IrdWXBuZv++pv2FuLLbOBnALv79FIIk4amzzPw=",
-                     *       "signature": "eMWpHBDxWiXeMBYpFqeii1fIwkLWhEHfpXqkkinqzLFFSY/otvRlAPfjg4b7hn31YTblYDCRFmEnFjiyyUf6BQ==",
+                     *       "public_key": "4mSCQ9Cr55CDGaAcwteTrVgKTrtyFnXuDT81AXqdqAs=",
+                     *       "signature": "C63/otsJdFEQkXBUWyNKo2jkv6xqCTYU8iWf/YV5iLhOlGHZmslCM2lpSnJGRzaCqg6MwLn2mpSo9ijpF7R3BA==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000006"
                      *     }
                      */
@@ -17317,10 +17317,10 @@ export interface operations {
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "030cf3956c894e2769d05f026e3077d2a05f4aaacc87348d6d648625910e38e8",
+                     *         "hash": "53d07be610e47e9fb2a40ce1d23e0c60b3ac24cda602621138c30353e3a6a1fd",
                      *         "number": 117,
-                     *         "public_key": "VaDL0IrdWXBuZv++pv2FuLLbOBnALv79FIIk4amzzPw=",
-                     *         "signature": "eMWpHBDxWiXeMBYpFqeii1fIwkLWhEHfpXqkkinqzLFFSY/otvRlAPfjg4b7hn31YTblYDCRFmEnFjiyyUf6BQ==",
+                     *         "public_key": "4mSCQ9Cr55CDGaAcwteTrVgKTrtyFnXuDT81AXqdqAs=",
+                     *         "signature": "C63/otsJdFEQkXBUWyNKo2jkv6xqCTYU8iWf/YV5iLhOlGHZmslCM2lpSnJGRzaCqg6MwLn2mpSo9ijpF7R3BA==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000006"
                      *       },
                      *       "is_intact": true,
@@ -18253,8 +18253,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_AYFUyn0C8pjUNufTFTIMDc8bOW98W6qoHFEyt48JxPU3K9Sd_ePob-MOSOsV0q2M7il99u_r-kXU4t5YIOllBJiMT_svogoDenFvNMzf7pkkf4aXA0E6WbGxCxQqWeQhO9vyu9NIPQ9EjtJDlKfqLw6c6hn7zqpu9mpBGxOybl12L4GQw8xwK1qRpE6sqEUliBf8pAhNM9sD4aTulqfO6Dz3zdoEyweAyZgYMAml0XT6aDPD-lDxw89JFkEXQAWafDTjJSjusqeif6zzcpBmFog_HeCT0o1jlzPRaCm6RCw0-hK3nBEsoQXx4VLyw0zHwjlMUAKDV7PU2QTIn79M4c9dTc4JCOnq_dS3QGs0RwELgSGnOQl3pdpKEu5UYCrgCqwDySeZKSMsTHZM4qv_nKSDinqSPhm72XedMyhaC-UIs58vxYCAgnMIhwDd6V8OKooI6K9zzLMST2L44K16-CCY",
-                 *       "code": "404136"
+                 *       "challenge": "mst_challenge_AfDZ4jDedbrcHljR2oqRKrU_V1HujEMwSWa6FWNiJ51cBJUAlYAQu8MEzngN86aiC4shSUg5fxEwrWGNeMmiNzkwD7fyvHeDPgCkhLRWudnAzPeAaU0PV0W065F8WCL9sTTjqoDfRr82zsdV34GD_xBT56Ad1ulf9N0MRuCYxfSfVeobIaJD33fi2x2J1h6aLdSZ9Vql9givy4KKFvOKTypMKOPvw5Otvv7No04MEqmQE6qMTI8EzWvlLvpWJwOqSaxambG0lorHhBeQe_iFXKeIXr_rtPOt26U3OXXYnE4fvK1aeLw-h4Ar_-zJtdMR25Dnr5Ku7OHq2Y5c8T_zvddL_BwmimxN2alWNbjBd0rU3D1RwvOWwX-PlNEYMfaRn7Nq-F-7PfLb6l5ESMMw1M0Wey1XUvF4FNQ-A95Rc7C8VzlNs2GD8jEyEzAFSRMGxN8RYySZRzQXhDRhlUhhljiC5FiiirWw",
+                 *       "code": "186663"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -18826,11 +18826,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_AYFUyn0C8pjUdO6mZQ5O4s_VqO-HrjNwyxdHFQ94rpJAGej_n7ankVLpK8CP9-S33fofoQfGNTp4JcIPZa87PZP7P5GdpCOzXBr95bL4PMSj9tVrUObNzQwZVSzWX8tyeqoQ0AAJEIIvBtYQ7Y7vWp5jIx0WbeTx3_v7BHSlljLSQtWgXe29npuFNXGAvt-V7EOkZ_v6fVe3mxRNwHh8A-o4NgZnVueEZuHCaopXx7pJeYXVOxFxaNdpZ7aRd1PlPVDitO2JeMqmKz70_8A38GsY-h03ez76gbFfbthz4WHo4LxLzqM0Zt-0wwMtVIzRj9y-Yeh5Am0vQu-U0N9bWf9Uuh-vfBJQqsxlmLIXDjop6OJYWuwES2KCXWlNzZvi0wUQA7eqZthzzCsccmdOs3KbedEe9ijVG-b3",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJFQ2FKQW9Fa2syNkhhb29laWhvOGJaQVN3TUh4WE12bTF2bEgxbE1HRUFrIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "s11VDah3oCmflzwEE-WtrhFKKAYAJK4Am1jr5XTALFg",
-                 *         "signature": "MEYCIQD4PDiIxqENLl1rLYkXv07KDJESlH9JK6cuIdC_0Spb4AIhAPmO2Veuj1-uCcloNhopi9fcYb0vcDPg0r4hrZeNLbCG",
-                 *         "user_handle": "AaIUylS3cWya4xDagJzTsw"
+                 *         "challenge": "mst_passkey_AfDZ4jDedbrcqTH3vtEdXZNfmqMUvZwn0vrdQRPky2SMNwww7GwdkKnjKR6jEuOUyzdxJ4QtyCFBXCeFokYBMfoanFh2AIt3kGwnzpWbnFPuThsLP95f8OpMZHMBY5l1152hKEbixUmNMKPBr5OtULaZZwxQjfKqZL6UFtK0Bj4EmyzYbKXk9D4fD0A-E8Y4PvsV9niTFtJIlm8Cs4RTjK5-vacNg_INo8IJAZwJzF-XsACzYw4g8JYxZm1rw7POXF1Y0R8UYaqOT5rEic9vrQySk00D9KYd2Ruckpdh4d8V7QKZSzBOHeWIb-oPEVZSt_g7COae7Q2T4hNckBldIgxqWzsZXMgzBctQLnj-LTLXIV7zTLoQh97yuK_Kh6eeAegZb-kxY1rcpFl8k_ZKSOIa7SHHoWazGykw",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJhQmoxNktGWF9SdWNZWmFJb0M1UFg3cG40cEFKMEdEa3oyMEd3WXJoS00wIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "VHM8loTRyfjNJrWVxrDcRnnd-6dW1ibn8CYicBXwa6A",
+                 *         "signature": "MEUCIQC53XKeMY9xO_KMlTynUHfAyezWMXEel2j9rW14LT9hMAIgOb6KaxMqL7yirbm81agbqqSY4y02KLyAWnYXKWYj0Wk",
+                 *         "user_handle": "AaIU3WDrcIOUprPRTzf_ww"
                  *       }
                  *     }
                  */
@@ -18960,10 +18960,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_AYFUyn0C8pjUdO6mZQ5O4s_VqO-HrjNwyxdHFQ94rpJAGej_n7ankVLpK8CP9-S33fofoQfGNTp4JcIPZa87PZP7P5GdpCOzXBr95bL4PMSj9tVrUObNzQwZVSzWX8tyeqoQ0AAJEIIvBtYQ7Y7vWp5jIx0WbeTx3_v7BHSlljLSQtWgXe29npuFNXGAvt-V7EOkZ_v6fVe3mxRNwHh8A-o4NgZnVueEZuHCaopXx7pJeYXVOxFxaNdpZ7aRd1PlPVDitO2JeMqmKz70_8A38GsY-h03ez76gbFfbthz4WHo4LxLzqM0Zt-0wwMtVIzRj9y-Yeh5Am0vQu-U0N9bWf9Uuh-vfBJQqsxlmLIXDjop6OJYWuwES2KCXWlNzZvi0wUQA7eqZthzzCsccmdOs3KbedEe9ijVG-b3",
+                     *       "challenge": "mst_passkey_AfDZ4jDedbrcqTH3vtEdXZNfmqMUvZwn0vrdQRPky2SMNwww7GwdkKnjKR6jEuOUyzdxJ4QtyCFBXCeFokYBMfoanFh2AIt3kGwnzpWbnFPuThsLP95f8OpMZHMBY5l1152hKEbixUmNMKPBr5OtULaZZwxQjfKqZL6UFtK0Bj4EmyzYbKXk9D4fD0A-E8Y4PvsV9niTFtJIlm8Cs4RTjK5-vacNg_INo8IJAZwJzF-XsACzYw4g8JYxZm1rw7POXF1Y0R8UYaqOT5rEic9vrQySk00D9KYd2Ruckpdh4d8V7QKZSzBOHeWIb-oPEVZSt_g7COae7Q2T4hNckBldIgxqWzsZXMgzBctQLnj-LTLXIV7zTLoQh97yuK_Kh6eeAegZb-kxY1rcpFl8k_ZKSOIa7SHHoWazGykw",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "ECaJAoEkk26Haooeiho8bZASwMHxXMvm1vlH1lMGEAk"
+                     *       "nonce": "aBj16KFX_RucYZaIoC5PX7pn4pAJ0GDkz20GwYrhKM0"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -19572,7 +19572,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "370589",
+                 *       "code": "246528",
                  *       "registration_id": "01900000-0000-7000-8000-000000000125"
                  *     }
                  */
@@ -21106,7 +21106,7 @@ export interface operations {
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 1,
+                     *             "duration_ms": 3,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -21236,7 +21236,7 @@ export interface operations {
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 1,
+                     *         "duration_ms": 3,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -21900,7 +21900,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 1,
+                     *           "duration_ms": 3,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
@@ -21913,7 +21913,10 @@ export interface operations {
                      *           "job_id": "01900000-0000-7000-8000-000000000048",
                      *           "late_result": null,
                      *           "lock": null,
+                     *           "lock_holder_id": null,
+                     *           "lost_at": null,
                      *           "not_before": null,
+                     *           "open_reason": null,
                      *           "output_bytes": 9,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
@@ -22033,14 +22036,14 @@ export interface operations {
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000046\",\"agent_id\":\"01900000-0000-7000-8000-000000000004\",\"public_key\":\"NF0IwzDeTvVTDbL94F+gXfiCLJsMWQRNbbfypx3d/wY=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795645126822,\"ended_at_ms\":1795645126824},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "vDXFOj0XRAo10Urf7pQzL7Vgn4oX3PfRza2pz2dZhAqA6hBR7kah9Mb5BuZmJYCXbsncbEJ3HjVN9zK1fBrXAw=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000046\",\"agent_id\":\"01900000-0000-7000-8000-000000000004\",\"public_key\":\"uej/KFz/G926EqXf7UM3hTQIY/0RAMA6RIzYf6o3kMY=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795646374308,\"ended_at_ms\":1795646374312},\"result\":{\"exit_code\":3,\"duration_ms\":3,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "/yx/js0LgxHL2Lu0tfW+pZDs4PdRyrPKEkfKRKh2Rm95kKf8rzBbwq5h4L1o/0LVtv+ZAAP9cMBnkb6J0Y1YCA=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 1,
+                     *       "duration_ms": 3,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
@@ -22053,7 +22056,10 @@ export interface operations {
                      *       "job_id": "01900000-0000-7000-8000-000000000048",
                      *       "late_result": null,
                      *       "lock": null,
+                     *       "lock_holder_id": null,
+                     *       "lost_at": null,
                      *       "not_before": null,
+                     *       "open_reason": null,
                      *       "output_bytes": 9,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
@@ -22193,7 +22199,10 @@ export interface operations {
                      *       "job_id": null,
                      *       "late_result": null,
                      *       "lock": null,
+                     *       "lock_holder_id": null,
+                     *       "lost_at": null,
                      *       "not_before": null,
+                     *       "open_reason": null,
                      *       "output_bytes": null,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
@@ -24559,7 +24568,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
+                     *       "secret": "whsec_0+0Lr8NI6FQOJgLmP+VjSn+OaQwH5zE2SrslD66cdQQ="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -25142,7 +25151,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000000000000000000000000/ZV3kvcEhbMsX+s="
+                     *       "secret": "whsec_00000000000000000000000/HtIOQaxJ3Ap+nGQhBGk="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -27699,7 +27708,10 @@ export interface operations {
                      *           "job_id": "01900000-0000-7000-8000-000000000048",
                      *           "late_result": null,
                      *           "lock": null,
+                     *           "lock_holder_id": null,
+                     *           "lost_at": null,
                      *           "not_before": null,
+                     *           "open_reason": "sent",
                      *           "output_bytes": null,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
@@ -29454,7 +29466,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "071481"
+                 *       "code": "743124"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -29791,10 +29803,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACCzXVUNqHegKZ-XPAQT5a2uEUooBgAkrgCbWOvldMAsWKUBAgMmIAEhWCAc9LN7j-lqk3g3KTmrmalDghAwZFSqxCIrc1oUgejWeyJYIJ2GFHmL3k7AXq6HKhRGQokLtdgKUkS7-8nhbahQu41e",
-                 *       "challenge": "mst_passkey_AYFUyn0C8pjUlWWS2ZPBh4gsJ7BW7zGQcfSaSc9dEt3UaR_0b4NlekNAH3-rxn274aURaVtxa6gJFuki3CoVUbLmhz2FZ4esAFCMu648S28cn0NnRPPOTf3yWuI7IXJ0SeK-ilZ4c2wNGG1o6VAaRQ2zZ5hcKXPmLYX520VcNIWMQ10Jbkd90A9sGgZ8aGfTBuuQcDaD7atIHgqZ0XXhN6-xdLNTSVI6NFakk1u_Xxom-zw896iQjjTQZyCokA3d5A-6wTAlBl0IcFU1uYL9-jX8ZN3VA1SlBYQNQF6NGJq-AQFibssgJcTwdaBCUSF5hwYB-Gv4YF5mlnvoEYLegs89zGSk6GO89hiYKfeYQyuVJuYxVcH8v7yK633mnooc5yxszAwhlQsaz85g3-jqg2Q3_XzOPmI9nDaAb1nE5KeTYdg5WiGJLCgrU-v55LMwwrNxcYu80mnkb-reGSAw_lZedGcnF2wCA4l4OuVx0kaxLgMMst3F7dQBaPcrQiBAUkS1fC2RMX_Yz-787mNS1gjcZ8GQ8soGmJnZbGDfNYtiiqCw5TEPc3vU4NYYv7QWe3d_DOuoE9aLfh1gNzCM0EeL0f9b9uANzinVFi5nTko1d5QYmQ7rBAnEQkTsDeIWVJrY2FE3SBjpOl4S1YZWD0blWlo1OmuE_8rUt4Zv376tRzLD49SMwS_8sstr_7hwPtfSGNXzdS0rLwx5Jbdzc77fI0e6EfcEyX8s7j8sJ6jY2hvH_orfArtq0AGM4m1xMVfn1BRH-S1QVA",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJsTklrZW5CU0I3RTIyZlJlWVhMZDV1OTItUWZMR1Nsd19GRHNXZ3R5Rm4wIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "s11VDah3oCmflzwEE-WtrhFKKAYAJK4Am1jr5XTALFg",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACBUczyWhNHJ-M0mtZXGsNxGed37p1bWJufwJiJwFfBroKUBAgMmIAEhWCBoswUiqsFsPuPvW2KTjp34CjMPM5zK0gR78myJLX_NbCJYIBtHmCxR8zeDc3FQjA4Qvc__3S7B5xrADooBKZRcmjpD",
+                 *       "challenge": "mst_passkey_AfDZ4jDedbrcoa5vcEFzGXMI7KO0FlFjg5phVJF8Y3NVbc8ZcsMY-wW3EI6j7At1YT-J5gPHSFP7ZwP3Jp8wJTxomLQSljqvzKIFd94JKjMYlWfGsvtNAeUomVVGad9_2ChbeZISMQALDhcpbsV8u3QCJKAVBg9xW_ytyl4knJNPRJxcn8qRQyjjPS8Dv3gTYBdGO55Tm4ZjGpEv83NrlpSfAPZafcZsFMbwl5_L-cbf2OetDEpsm25ZlWmkT-t0LIe3uS3xDIrLpN-ZY_ASjXEsYhGQ-fuCvHpPXU_u_WDC3th5cV8B1GYuQJJrMH6pCKudCk415JTkyw9oClms85_GZ1n4c3VxDevMKm1LQ2Ht_oQ5_Ct9zkkc-2UAnLVff_UQfO9tmYHczg1Riah5AO3F-4hpXUvb4O4ED7bwLwhhuCwpTaXHv4R491o9t4Vm2ik3So7Y95kctwbpzzysgovPcER5LLmIeIfffG40Btwih4skhRrWcO16Fsn-PCrVBJimLqVqkZC0S71niSu_LPcDviQGMHtdMWJE-QQMa4GfTVljzel2KjkCbaxOD2rkVjN2mleR4e3P_TEZ7U_Bsd-3QAqTb36omqTGrwJ7Jj5h-CuahZyb3Mseuy4LwZ2_SbSqhg4sbp_d9w8voTzW4pA7V-Z9qEdAOiMcCFpW3aAZhdtu7B2HFsRPcDnjvNYiYH84ycvW8Hq6z5c8S29A3shfpshkbvkZJV2ucKGUFgls8ssa1nFtDDJSxd4FTfcEvy3NIiklNOvrGw",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJ4WkdOS2xoX1AtV2hNbVpoUU9NOFE4WHdfbWJONkRJak9lbmt6TDlTbS1NIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "VHM8loTRyfjNJrWVxrDcRnnd-6dW1ibn8CYicBXwa6A",
                  *       "name": "laptop"
                  *     }
                  */
@@ -29817,16 +29829,16 @@ export interface operations {
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "is7r-2yab-irbl-iiwx",
-                     *         "x6i6-3lue-xfic-hrt3",
-                     *         "hr32-qpsb-g62p-423f",
-                     *         "etyj-mdmr-tmlz-qlf5",
-                     *         "n23k-qmtz-3xx7-jdvy",
-                     *         "xaw4-qxkc-pm5s-mrmg",
-                     *         "ikp3-ffer-dcgk-p2ho",
-                     *         "yysq-l6yi-ss2h-ced4",
-                     *         "enpk-lu3a-5s3r-nzuz",
-                     *         "tlbc-fcxm-2uoj-kk6z"
+                     *         "wn64-4app-nu3g-fpoe",
+                     *         "lrua-q7xh-rzm6-i3fn",
+                     *         "bgoq-x42p-ty7m-gpzn",
+                     *         "gom4-7aug-4dte-j3is",
+                     *         "wvq4-tcnh-b4a7-a5ir",
+                     *         "p365-yedi-nueh-k2kr",
+                     *         "q3oc-x63n-yq7r-4sgm",
+                     *         "zgiw-zsjo-3yem-pv22",
+                     *         "w2uy-2twk-4kfn-vi6s",
+                     *         "boub-lgfw-2goi-kt7g"
                      *       ]
                      *     }
                      */
@@ -29948,12 +29960,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_AYFUyn0C8pjUlWWS2ZPBh4gsJ7BW7zGQcfSaSc9dEt3UaR_0b4NlekNAH3-rxn274aURaVtxa6gJFuki3CoVUbLmhz2FZ4esAFCMu648S28cn0NnRPPOTf3yWuI7IXJ0SeK-ilZ4c2wNGG1o6VAaRQ2zZ5hcKXPmLYX520VcNIWMQ10Jbkd90A9sGgZ8aGfTBuuQcDaD7atIHgqZ0XXhN6-xdLNTSVI6NFakk1u_Xxom-zw896iQjjTQZyCokA3d5A-6wTAlBl0IcFU1uYL9-jX8ZN3VA1SlBYQNQF6NGJq-AQFibssgJcTwdaBCUSF5hwYB-Gv4YF5mlnvoEYLegs89zGSk6GO89hiYKfeYQyuVJuYxVcH8v7yK633mnooc5yxszAwhlQsaz85g3-jqg2Q3_XzOPmI9nDaAb1nE5KeTYdg5WiGJLCgrU-v55LMwwrNxcYu80mnkb-reGSAw_lZedGcnF2wCA4l4OuVx0kaxLgMMst3F7dQBaPcrQiBAUkS1fC2RMX_Yz-787mNS1gjcZ8GQ8soGmJnZbGDfNYtiiqCw5TEPc3vU4NYYv7QWe3d_DOuoE9aLfh1gNzCM0EeL0f9b9uANzinVFi5nTko1d5QYmQ7rBAnEQkTsDeIWVJrY2FE3SBjpOl4S1YZWD0blWlo1OmuE_8rUt4Zv376tRzLD49SMwS_8sstr_7hwPtfSGNXzdS0rLwx5Jbdzc77fI0e6EfcEyX8s7j8sJ6jY2hvH_orfArtq0AGM4m1xMVfn1BRH-S1QVA",
+                     *       "challenge": "mst_passkey_AfDZ4jDedbrcoa5vcEFzGXMI7KO0FlFjg5phVJF8Y3NVbc8ZcsMY-wW3EI6j7At1YT-J5gPHSFP7ZwP3Jp8wJTxomLQSljqvzKIFd94JKjMYlWfGsvtNAeUomVVGad9_2ChbeZISMQALDhcpbsV8u3QCJKAVBg9xW_ytyl4knJNPRJxcn8qRQyjjPS8Dv3gTYBdGO55Tm4ZjGpEv83NrlpSfAPZafcZsFMbwl5_L-cbf2OetDEpsm25ZlWmkT-t0LIe3uS3xDIrLpN-ZY_ASjXEsYhGQ-fuCvHpPXU_u_WDC3th5cV8B1GYuQJJrMH6pCKudCk415JTkyw9oClms85_GZ1n4c3VxDevMKm1LQ2Ht_oQ5_Ct9zkkc-2UAnLVff_UQfO9tmYHczg1Riah5AO3F-4hpXUvb4O4ED7bwLwhhuCwpTaXHv4R491o9t4Vm2ik3So7Y95kctwbpzzysgovPcER5LLmIeIfffG40Btwih4skhRrWcO16Fsn-PCrVBJimLqVqkZC0S71niSu_LPcDviQGMHtdMWJE-QQMa4GfTVljzel2KjkCbaxOD2rkVjN2mleR4e3P_TEZ7U_Bsd-3QAqTb36omqTGrwJ7Jj5h-CuahZyb3Mseuy4LwZ2_SbSqhg4sbp_d9w8voTzW4pA7V-Z9qEdAOiMcCFpW3aAZhdtu7B2HFsRPcDnjvNYiYH84ycvW8Hq6z5c8S29A3shfpshkbvkZJV2ucKGUFgls8ssa1nFtDDJSxd4FTfcEvy3NIiklNOvrGw",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "lNIkenBSB7E22fReYXLd5u92-QfLGSlw_FDsWgtyFn0",
-                     *       "user_handle": "AaIUylS3cWya4xDagJzTsw",
+                     *       "nonce": "xZGNKlh_P-WhMmZhQOM8Q8Xw_mbN6DIjOenkzL9Sm-M",
+                     *       "user_handle": "AaIU3WDrcIOUprPRTzf_ww",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -30064,7 +30076,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "is7r-2yab-irbl-iiwx"
+                 *       "code": "wn64-4app-nu3g-fpoe"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -30509,8 +30521,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=XGF5F5YIHW2IWMYUV22UHT4OUFC76ELM&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "XGF5F5YIHW2IWMYUV22UHT4OUFC76ELM"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=4O5SJY43JZWEICNQJFKBABWC5JSBWY3U&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "4O5SJY43JZWEICNQJFKBABWC5JSBWY3U"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -30616,7 +30628,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "hz6u-guol-g5ko-wbz3"
+                 *       "code": "wg5d-jqg6-x5jx-f6ke"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -30730,7 +30742,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "075415"
+                 *       "code": "260411"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -30746,16 +30758,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "6lq4-3dsv-y7vs-mkur",
-                     *         "nmpk-nfxa-owb4-xnc4",
-                     *         "z5qy-noz7-sf3x-gogl",
-                     *         "dpff-t7ao-d6ut-22gc",
-                     *         "e2wc-3v6x-75fg-tgxl",
-                     *         "mlcm-dvdh-5l4t-luvr",
-                     *         "wp6s-bmgn-w3ld-fu2s",
-                     *         "vpv2-ixwg-n6be-gh6u",
-                     *         "zn4t-57h3-zbcl-ds76",
-                     *         "qktf-hg5w-uljc-ehlc"
+                     *         "kynf-wyk6-nll4-i7ij",
+                     *         "qdf5-x6ob-mz3q-vjrs",
+                     *         "7ld3-ucq2-dm7a-vmqo",
+                     *         "zi63-oihf-a3mh-4vsx",
+                     *         "on4q-kllt-3cvz-ucq4",
+                     *         "3l26-qumy-ncyc-k4rl",
+                     *         "fzds-tuwb-jnin-xh72",
+                     *         "qc23-d4wy-atry-xsmb",
+                     *         "sncc-o3da-g6a6-nl3i",
+                     *         "umxi-h2nb-zy6j-6sfc"
                      *       ]
                      *     }
                      */
@@ -30862,7 +30874,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "075415"
+                 *       "code": "260411"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -30878,16 +30890,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "hz6u-guol-g5ko-wbz3",
-                     *         "lwrd-djey-evlu-65ae",
-                     *         "5cge-zlth-aa3t-h3s3",
-                     *         "gk3h-bdim-rbzw-wn3c",
-                     *         "xgx3-rmrq-h5lv-gjuc",
-                     *         "2ipq-ljwz-ldhp-7c3y",
-                     *         "u73d-36tv-b6sk-zvdz",
-                     *         "l3w4-e2yx-ni4y-dvrv",
-                     *         "d2tr-3qyf-jpmo-pue6",
-                     *         "hlfk-6vfk-7bpx-e3kc"
+                     *         "wg5d-jqg6-x5jx-f6ke",
+                     *         "p3aj-fjdu-u7ig-egio",
+                     *         "6v7n-bbkm-pe7q-y5zu",
+                     *         "6zak-tb7h-hf74-cfws",
+                     *         "rlmd-42r7-frqv-ahju",
+                     *         "63ai-p25v-gsl3-yykp",
+                     *         "ylbh-vhxk-fbmr-dhfi",
+                     *         "mxxw-3ohy-4ef7-vnrv",
+                     *         "gfg6-iku6-34ev-3u3v",
+                     *         "zgv3-ou5j-l4ps-kgr3"
                      *       ]
                      *     }
                      */
@@ -31986,7 +31998,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000040",
-                     *           "key_fingerprint": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d",
+                     *           "key_fingerprint": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -32076,8 +32088,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T22:18:53Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28569704,\n        \"sha256\": \"d368002235cc7868635e976f52b6460ba4aba780aab162dca3019f7c68a28b88\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4818512,\n        \"sha256\": \"b2f7426c0c2fa61d9ee002a8a5a370e32d46fa45bad2e415d5ddbf9c23e7f8cd\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"M41iBgdkJ3+Iqfq9TRRww5MpTrbGpBO+Q3afQm4+Pz4=\",\n  \"signature\": \"jI5OYim6SmSgdoY3KLx8xsy6anbL4/Lx4VOWl6JZxGfeewVlAYhBXeVGCkpE0mP6Q183uSY4JZC4OW2sCOrmBQ==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T22:39:41Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28569704,\n        \"sha256\": \"d368002235cc7868635e976f52b6460ba4aba780aab162dca3019f7c68a28b88\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4818512,\n        \"sha256\": \"b2f7426c0c2fa61d9ee002a8a5a370e32d46fa45bad2e415d5ddbf9c23e7f8cd\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"OQXcT1XI2uDDB2TvGWNQcG2tBFZ47ydEORLIqxvtiJQ=\",\n  \"signature\": \"JX6OaGUWHHiFYzXc8hAk26qxSFdjb3cKL+naOvJIuotl+BNpU1X4ursjlvcQSSexp29EsUhNTW+fXsouE4WWDA==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -32096,7 +32108,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d",
+                     *       "key_fingerprint": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32209,9 +32221,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "ty+Qt3MrSzTEvhZ4sv/iM2ryCDoZUCYMJHWp5rbUcAo=",
-                 *       "old": "M41iBgdkJ3+Iqfq9TRRww5MpTrbGpBO+Q3afQm4+Pz4=",
-                 *       "signature": "0xWXr53sZyPwVh1gYV2M9GPSDTqIAesDeKZQwn1LQGbnDFVkV3F8dRBHEcQCogFWBVKxNoNhjeG+3NFfVyIdCg=="
+                 *       "new": "k5oD5CJ45AE31FAmqyFuUvZJ7hGOY7/1c6FcdtaEA2A=",
+                 *       "old": "OQXcT1XI2uDDB2TvGWNQcG2tBFZ47ydEORLIqxvtiJQ=",
+                 *       "signature": "LwTJxtVAJbJTCZwQD+UW8Zz9MnP3oPxDNrI9D52KoJReZr56Az7a6XytLIFJSnYvLxr/B0invIprDYs5NLv+CA=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -32226,8 +32238,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "ccaff1e718b320a6906c0fec724daa63dcfbf90c0ba10adb5c0889b0c233e869",
-                     *       "old_fingerprint": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d"
+                     *       "new_fingerprint": "3d21934b83da8bc2e4c38ed85a52d8de8014695e3fb48e4bb3c95f4be74f5b02",
+                     *       "old_fingerprint": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -32346,7 +32358,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d",
+                     *       "key_fingerprint": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32453,7 +32465,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d",
+                     *       "key_fingerprint": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32589,7 +32601,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "3f18f560bc5afcc1d89bb5dc07f5300db01d98a99cda3aee461e130cc890471d",
+                     *       "key_fingerprint": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -37026,7 +37038,7 @@ export interface operations {
                      *         "written_bytes": 0
                      *       },
                      *       "purge": {
-                     *         "finished_at": null,
+                     *         "finished_at": "2026-01-31T12:00:00.000Z",
                      *         "history_before": "2026-01-31T12:00:00.000Z",
                      *         "requested_at": "2026-01-31T12:00:00.000Z",
                      *         "requested_by": "01900000-0000-7000-8000-000000000001"
@@ -37048,7 +37060,7 @@ export interface operations {
                      *         ],
                      *         "database_bytes": 1216512,
                      *         "disk_bytes": 25276518400,
-                     *         "disk_free_bytes": 25267675136,
+                     *         "disk_free_bytes": 25268617216,
                      *         "forecast": {
                      *           "bytes_per_day": null,
                      *           "days": null,
@@ -38840,7 +38852,7 @@ export interface operations {
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 3
+                     *             "took_ms": 7
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -38941,7 +38953,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 3
+                     *           "took_ms": 7
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -38956,7 +38968,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 3
+                     *         "took_ms": 7
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -39051,7 +39063,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 3
+                     *         "took_ms": 7
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -39175,7 +39187,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_000000000000000000000000000000/KMafm5yj+5S0="
+                     *       "secret": "whsec_0000000/ECtS25K215xndexUfcpt49UYaSZUoYDrrv8="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];
