@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use muster_protocol::frame::Command;
 use muster_protocol::identity::AgentPublicKey;
 use muster_protocol::library::{
-    ContentError, LIBRARY_PREFIX, LibraryReference, ScriptContent, ScriptDocument, ScriptParameter,
-    ScriptPin, TriggerCall, check_call_data, find_valid, installed_text,
+    ContentError, LIBRARY_PREFIX, LibraryReference, MAX_SCRIPT_BYTES, ScriptContent,
+    ScriptDocument, ScriptParameter, ScriptPin, TriggerCall, check_call_data, find_valid,
+    installed_text,
 };
 use muster_protocol::manifest::ManifestMismatch;
 use muster_protocol::parameter;
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 use super::execute::{ExecuteData, ExecuteRefusal, OutputLimits, names, request_of};
 use super::library_refusal::LibraryRefusal;
+use super::planned::HostRules;
 use crate::executions::ledger::record::{Launch, LibraryLaunch, ParameterRecord};
 use crate::executions::library_cache::LibraryFile;
 use crate::policy::{Allow, Policy};
@@ -124,6 +126,36 @@ pub fn plan(
         file: LibraryFile { name, body: content.body.clone(), is_shared },
         minimum,
     })
+}
+
+/// Checks an assigned script as far as its document and its signatures go: before its body is there.
+///
+/// # Errors
+/// [`ExecuteRefusal`].
+pub fn check_assigned(
+    command: &Command,
+    rules: HostRules<'_>,
+    body_bytes: u64,
+) -> Result<(), ExecuteRefusal> {
+    let script = command.data.get("script").and_then(Value::as_str).unwrap_or_default();
+    let reference = LibraryReference::parse(script);
+    let reference = reference.ok_or_else(|| ManifestMismatch::unknown_script(script))?;
+    let missing = || LibraryRefusal::from(ContentError::Missing(reference.name.clone()));
+    let pin = command.data.get("library").map(ScriptPin::deserialize).transpose();
+    let pin = pin.map_err(ExecuteRefusal::Malformed)?.ok_or_else(missing)?;
+    let content = command.content.as_deref().ok_or_else(missing)?;
+    let document = ScriptDocument::open(&content.document, &reference.name, &pin);
+    let document = document.map_err(LibraryRefusal::from)?;
+    if body_bytes > MAX_SCRIPT_BYTES as u64 {
+        return Err(LibraryRefusal::from(ContentError::Hash).into());
+    }
+    if let Some(publishers) = &rules.policy.publishers {
+        let minimum_version = |name: &str| rules.minimum_versions.of(name);
+        let (policy, now_ms) = (rules.policy, rules.now_ms);
+        let rules = LibraryRules { policy, minimum_version: &minimum_version, now_ms };
+        check_publisher(content, &document, publishers, &rules)?;
+    }
+    Ok(())
 }
 
 /// What the call of a script with a trigger starts from.

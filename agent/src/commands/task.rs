@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::execute::OutputLimits;
 use super::planned::{HostRules, Planned};
-use super::{decision, plan};
+use super::{decision, library, plan};
 use crate::clock::unix_ms;
 use crate::executions::ledger::record::Launch;
 use crate::executions::{PlannedRun, RunPlanner, RunRefusal};
@@ -56,11 +56,7 @@ impl RunPlanner for TaskPlanner {
             let reason = ManifestMismatch::LibraryNotAllowed;
             return refused(reason.code(), reason.to_string());
         }
-        let body = match &assigned.script {
-            Some(_) => Some(self.body_of(assigned)?),
-            None => None,
-        };
-        let command = command(assigned, body);
+        let mut command = command(assigned);
         let needed = policy.needs_approval.as_ref();
         if needed.is_some_and(|needed| needed.concerns(CommandName::Execute, &command.data)) {
             let text = "the policy of this host asks for the signed approval of each execution, which runs of tasks and services can't have; send the package as a job";
@@ -83,6 +79,15 @@ impl RunPlanner for TaskPlanner {
             output: self.output,
             now_ms: unix_ms(),
         };
+        if let Some(document) = &assigned.script {
+            let checked = library::check_assigned(&command, rules, document.body_bytes);
+            checked.map_err(|reason| RunRefusal::new(reason.code(), reason.to_string()))?;
+            // Last, because the server may not have to send a body that is refused.
+            let body = self.body_of(assigned)?;
+            if let Some(content) = &mut command.content {
+                content.body = body;
+            }
+        }
         match plan::plan(&command, rules) {
             Ok(Planned { launch, parameters, files, minimums }) => {
                 let launch = Launch { run_as: policy.run_as.clone(), ..launch };
@@ -117,8 +122,8 @@ fn is_service(assigned: &AssignedItem) -> bool {
         .is_ok_and(|document| document.kind == PackageKind::Service)
 }
 
-/// The command that would run the package or the script once. `body`: of a script.
-fn command(assigned: &AssignedItem, body: Option<String>) -> Command {
+/// The command that would run the package or the script once, without the body of a script.
+fn command(assigned: &AssignedItem) -> Command {
     let data = match &assigned.script {
         Some(_) => json!({
             "script": format!("{LIBRARY_PREFIX}{}", assigned.name),
@@ -140,7 +145,7 @@ fn command(assigned: &AssignedItem, body: Option<String>) -> Command {
         capsule: None,
         content: Some(Box::new(ScriptContent {
             document: assigned.document.clone(),
-            body: body.unwrap_or_default(),
+            body: String::new(),
             signatures: assigned.signatures.clone(),
         })),
         step_contents: Vec::new(),

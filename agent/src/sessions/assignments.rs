@@ -21,7 +21,7 @@ impl Session<'_> {
         let changes: Vec<RequestRecord> = items
             .iter()
             .filter(|item| !known.contains(item))
-            .map(|item| RequestRecord::assignment(&item.name, &item.package.version))
+            .map(RequestRecord::assignment)
             .collect();
         changes.iter().for_each(|record| self.agent.request_log.append(record));
         let agent_id = self.agent.identity.agent_id.unwrap_or_default();

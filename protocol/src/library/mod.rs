@@ -35,6 +35,7 @@ pub use self::signature::{
     SignatureError, SignedScript, Statement, find_valid,
 };
 pub(crate) use self::signature::{check_expiry, find_statement};
+use crate::commands::file_transfer::is_sha256;
 use crate::limits::MAX_TIMEOUT_MS;
 use crate::parameter::secret_parameters::SecretParameters;
 use crate::parameter::{
@@ -107,6 +108,10 @@ impl ScriptDocument {
         }
         if !(1..=MAX_VERSION_NUMBER).contains(&self.version) {
             return refused("version", "must be 1 to 1000000");
+        }
+        // Hosts name files by it.
+        if !is_sha256(&self.sha256) {
+            return refused("sha256", "must be 64 hexadecimal digits in lower case");
         }
         if !is_interpreter(&self.interpreter) {
             return refused(

@@ -42,6 +42,8 @@ pub enum ArchiveError {
     Format,
     #[error("{0}")]
     Entry(#[from] EntryProblem),
+    #[error("two of its entries have the same path; `unzip -l` lists them")]
+    DuplicateNames,
     #[error("it can't be read: {0}")]
     Damaged(String),
     /// The reader of an entry's content failed.
@@ -55,6 +57,7 @@ impl ArchiveError {
         match self {
             Self::Format => "unknown_format",
             Self::Entry(problem) => problem.code(),
+            Self::DuplicateNames => "duplicate",
             Self::Damaged(_) => "damaged",
             Self::Visit(_) => "storage_failed",
         }
@@ -125,7 +128,8 @@ fn read_zip<R: Read + Seek>(
     check_directory_size(&mut reader)?;
     let archive = ZipArchive::new(reader).map_err(ArchiveError::damaged)?;
     if archive.has_duplicate_names() {
-        return Err(EntryProblem::Duplicate("a path".into()).into());
+        // The library keeps one of them, so the name is not known here.
+        return Err(ArchiveError::DuplicateNames);
     }
     let mut archive = with_plain_modes(archive)?;
     for index in 0..archive.len() {

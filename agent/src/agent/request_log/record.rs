@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use muster_protocol::commands::command::Durability;
 use muster_protocol::commands::step::MAX_STEPS;
 use muster_protocol::frame::{Command, Response};
-use muster_protocol::package::PACKAGE_PREFIX;
+use muster_protocol::library::LIBRARY_PREFIX;
+use muster_protocol::package::{AssignedItem, PACKAGE_PREFIX};
 use muster_protocol::release::UpdateResult;
 use muster_protocol::{CommandName, escape};
 use serde::{Deserialize, Serialize};
@@ -133,10 +134,12 @@ impl RequestRecord {
         Self { version: Some(shown(version)), ..Self::accepted(DESIRED_VERSION) }
     }
 
-    /// A package that the server wants on this host.
-    pub fn assignment(package: &str, version: &str) -> Self {
-        let script = Some(shown(&format!("{PACKAGE_PREFIX}{package}")));
-        Self { script, version: Some(shown(version)), ..Self::accepted(ASSIGNMENT) }
+    /// A package or a script that the server wants on this host.
+    pub fn assignment(item: &AssignedItem) -> Self {
+        let prefix = if item.script.is_some() { LIBRARY_PREFIX } else { PACKAGE_PREFIX };
+        let script = Some(shown(&format!("{prefix}{}", item.name)));
+        let version = Some(shown(&item.package.version));
+        Self { script, version, ..Self::accepted(ASSIGNMENT) }
     }
 
     /// How an update ended.

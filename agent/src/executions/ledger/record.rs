@@ -292,7 +292,13 @@ impl ExitRecord {
             return (Outcome::Failed, Some("unhealthy"), Some(text));
         }
         match (self.result.exit_code, self.result.signal) {
-            (Some(0), _) => (Outcome::Succeeded, None, None),
+            (Some(0), _) => match self.call.as_ref().and_then(|call| call.data_problem) {
+                None => (Outcome::Succeeded, None, None),
+                Some(problem) => {
+                    let text = format!("{problem}, so the next call gets the data from before");
+                    (Outcome::Succeeded, Some("data_refused"), Some(text))
+                }
+            },
             (Some(code), _) => {
                 let hint = match self.failed_part {
                     Some(FailedPart::Dependencies) => "; its output names the package",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use data_encoding::HEXLOWER;
+use muster_protocol::commands::file_transfer::is_sha256;
 use ring::digest::{Context, SHA256};
 
 use super::PackageError;
@@ -17,14 +18,25 @@ use crate::storage::layout::StateDir;
 /// Size of the archives that are kept: 1 GiB.
 const MAX_CACHE_BYTES: u64 = 1024 * 1024 * 1024;
 /// Ending of downloads that did not end.
-const PARTIAL: &str = ".partial";
+const PARTIAL: &str = "partial";
+
+/// The file of an archive. The server, which may be hostile, says what its SHA-256 is.
+///
+/// # Errors
+/// [`PackageError::Name`] for what is no SHA-256.
+pub fn path_of(state: &StateDir, sha256: &str) -> Result<PathBuf, PackageError> {
+    match is_sha256(sha256) {
+        true => Ok(state.package_archives().join(sha256)),
+        false => Err(PackageError::Name),
+    }
+}
 
 /// Opens a kept archive whose bytes have this SHA-256, at its start. Removes one whose bytes do not.
 ///
 /// # Errors
 /// [`PackageError::Disk`]
 pub async fn open(state: &StateDir, sha256: &str) -> Result<Option<File>, PackageError> {
-    let (path, sha256) = (state.package_archives().join(sha256), sha256.to_owned());
+    let (path, sha256) = (path_of(state, sha256)?, sha256.to_owned());
     let opened = blocking(move || {
         let mut file = match File::open(&path) {
             Ok(file) => file,
@@ -48,10 +60,10 @@ pub async fn open(state: &StateDir, sha256: &str) -> Result<Option<File>, Packag
 /// # Errors
 /// [`PackageError::Disk`]
 pub fn partial(state: &StateDir, sha256: &str) -> Result<PathBuf, PackageError> {
-    let folder = state.package_archives();
-    ensure_private_directory(&folder)
+    let path = path_of(state, sha256)?;
+    ensure_private_directory(&state.package_archives())
         .map_err(|error| PackageError::disk("stored")(io::Error::other(error)))?;
-    Ok(folder.join(format!("{sha256}{PARTIAL}")))
+    Ok(path.with_extension(PARTIAL))
 }
 
 /// Keeps a complete download and opens it, at its start. `kept`: archives that make no room for it.
@@ -63,7 +75,7 @@ pub async fn accept(
     sha256: &str,
     kept: BTreeSet<String>,
 ) -> Result<File, PackageError> {
-    let partial = partial(state, sha256)?;
+    let (partial, path) = (partial(state, sha256)?, path_of(state, sha256)?);
     let (folder, expected) = (state.package_archives(), sha256.to_owned());
     let accepted = blocking(move || {
         let mut file = File::open(&partial)?;
@@ -71,7 +83,7 @@ pub async fn accept(
             fs::remove_file(&partial)?;
             return Ok(None);
         }
-        fs::rename(&partial, folder.join(&expected))?;
+        fs::rename(&partial, path)?;
         shrink(&folder, &kept, MAX_CACHE_BYTES);
         Ok(Some(file))
     });
@@ -106,8 +118,9 @@ pub async fn accept_content(
 
 /// Removes an archive and its download, if they are there.
 pub fn remove(state: &StateDir, sha256: &str) {
-    let folder = state.package_archives();
-    for path in [folder.join(sha256), folder.join(format!("{sha256}{PARTIAL}"))] {
+    // Nothing else is in the cache.
+    let Ok(path) = path_of(state, sha256) else { return };
+    for path in [path.with_extension(PARTIAL), path] {
         if let Err(error) = fs::remove_file(&path)
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -161,4 +174,28 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_outside_of_the_cache_is_opened_or_removed_whatever_a_server_names() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let precious = folder.path().join("policy.json");
+        fs::write(&precious, "{}").expect("written");
+        let absolute = precious.to_str().expect("text").to_owned();
+        for name in
+            ["../policy.json", "..", "", absolute.as_str(), &"A".repeat(64), &"a".repeat(63)]
+        {
+            for found in [open(&state, name).await.map(drop), partial(&state, name).map(drop)] {
+                assert!(matches!(found, Err(PackageError::Name)), "{name}: {found:?}");
+            }
+            accept(&state, name, BTreeSet::new()).await.expect_err(name);
+            remove(&state, name);
+            assert!(precious.exists(), "{name}");
+        }
+    }
 }

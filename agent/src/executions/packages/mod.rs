@@ -68,6 +68,8 @@ pub enum PackageError {
     Fetch(#[from] FetchError),
     #[error("what the server sent has another SHA-256 than the command names")]
     Hash,
+    #[error("what the server names as a SHA-256 is none")]
+    Name,
     #[error("the archive is no package: {0}")]
     Archive(ArchiveError),
     #[error(
@@ -91,6 +93,7 @@ impl PackageError {
             Self::Fetch(FetchError::MissingFile) => "file_missing",
             Self::Fetch(FetchError::Failed { code, .. }) => code,
             Self::Hash => "hash_mismatch",
+            Self::Name => "invalid_data",
             Self::Archive(_) => "invalid_package",
             Self::NoSpace => "no_space",
             Self::Disk { source, .. } if is_full(source) => "no_space",

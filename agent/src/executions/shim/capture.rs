@@ -2,6 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use muster_protocol::frame::ExecuteResult;
 use muster_protocol::frame::output::Stream;
@@ -12,6 +13,8 @@ use super::rehearsal::OutputWatch;
 
 /// Reads from one pipe before other events are handled.
 const READS_PER_TURN: usize = 16;
+/// How often it looks for space while output of a service waits for it.
+const WAIT_INTERVAL: Duration = Duration::from_secs(1);
 /// Size of one read that has to be masked, in bytes.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -28,6 +31,8 @@ pub struct OutputCapture {
     maskers: Option<StreamMaskers>,
     /// Of a rehearsal.
     watch: Option<OutputWatch>,
+    /// When it last looked for space for output that waits.
+    looked_at: Option<Instant>,
 }
 
 struct StreamMaskers {
@@ -53,7 +58,7 @@ impl OutputCapture {
             stderr: Masker::new(masks),
             read: vec![0; READ_BYTES].into_boxed_slice(),
         });
-        Self { recorder, maskers, watch: None }
+        Self { recorder, maskers, watch: None, looked_at: None }
     }
 
     /// Notices dummy secrets in the output, for a rehearsal.
@@ -125,6 +130,22 @@ impl OutputCapture {
     /// See [`Recorder::flush`].
     pub fn flush(&mut self) {
         self.recorder.flush();
+    }
+
+    /// Stores output that waited for space, if it is time to look. True if it stored some.
+    pub fn store_waiting(&mut self) -> bool {
+        let is_due = self.looked_at.is_none_or(|at| at.elapsed() >= WAIT_INTERVAL);
+        if !self.recorder.is_waiting() || !is_due {
+            return false;
+        }
+        self.looked_at = Some(Instant::now());
+        self.recorder.store_waiting()
+    }
+
+    /// When to look for space again; `None` if nothing waits for it.
+    pub fn look_in(&self) -> Option<Duration> {
+        let elapsed = self.looked_at.map_or(WAIT_INTERVAL, |at| at.elapsed());
+        self.recorder.is_waiting().then(|| WAIT_INTERVAL.saturating_sub(elapsed))
     }
 
     /// See [`Recorder::mark_incomplete`].

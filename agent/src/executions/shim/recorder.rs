@@ -126,26 +126,42 @@ impl Recorder {
 
     /// Stores the buffered output or counts it as dropped. The stored output is a prefix of the
     /// whole: after the first drop nothing more is stored. Only the output of a service goes on when there is
-    /// space again, after a line that says how much is missing.
+    /// space again: its newest part is held until then, after a line that says how much is missing before it.
     pub fn flush(&mut self) {
         let read_bytes = std::mem::take(&mut self.filled);
         if read_bytes == 0 {
             return;
         }
-        let kept = match &self.spool {
-            Some(_) => self.payload_to_spool(read_bytes),
-            None if self.dropped_bytes > 0 => 0,
-            None => self.payload_to_keep(read_bytes),
-        };
-        let kept = if kept > 0 && self.append(kept).is_ok() { kept } else { 0 };
-        self.dropped_bytes += (read_bytes - kept) as u64;
-        if let Some(spool) = &mut self.spool {
-            spool.note_dropped((read_bytes - kept) as u64);
+        if self.spool.is_some() {
+            if !(self.store_held(read_bytes) && self.append(read_bytes).is_ok()) {
+                self.hold(read_bytes);
+            }
+        } else {
+            let kept = if self.dropped_bytes > 0 { 0 } else { self.payload_to_keep(read_bytes) };
+            let kept = if kept > 0 && self.append(kept).is_ok() { kept } else { 0 };
+            self.dropped_bytes += (read_bytes - kept) as u64;
         }
-        match self.stream {
-            Stream::Stdout => self.stdout_bytes += kept as u64,
-            Stream::Stderr => self.stderr_bytes += kept as u64,
+        self.note_checkpoint();
+    }
+
+    /// Stores what waits for space, if there is some now. True if it stored anything.
+    pub fn store_waiting(&mut self) -> bool {
+        let before = self.file_bytes;
+        if self.is_waiting() && self.filled == 0 {
+            // As if the bound of the quota were reached, so that the quota is checked.
+            self.check_at = 0;
+            self.store_held(0);
+            self.note_checkpoint();
         }
+        self.file_bytes > before
+    }
+
+    /// True if output of a service waits for space.
+    pub fn is_waiting(&self) -> bool {
+        self.spool.as_ref().is_some_and(OutputSpool::is_waiting)
+    }
+
+    fn note_checkpoint(&mut self) {
         self.marker.note(Checkpoint {
             position: self.file_bytes,
             stdout_bytes: self.stdout_bytes,
@@ -153,8 +169,16 @@ impl Recorder {
         });
     }
 
-    /// What of the buffer may be stored for a service: all of it or nothing. After a gap its line comes first.
-    fn payload_to_spool(&mut self, payload: usize) -> usize {
+    /// Keeps the buffered output of a service in memory, instead of what is held for the longest time.
+    fn hold(&mut self, payload: usize) {
+        let bytes = &self.buffer[RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + payload];
+        if let Some(spool) = &mut self.spool {
+            self.dropped_bytes += spool.hold(self.stream, bytes);
+        }
+    }
+
+    /// Stores what is held, if there is space for it and a further record. True if the record may be appended.
+    fn store_held(&mut self, payload: usize) -> bool {
         let produced = self.stored_bytes() + self.dropped_bytes;
         if produced + payload as u64 > self.check_at {
             self.check_at = produced + QUOTA_STEP_BYTES;
@@ -164,14 +188,35 @@ impl Recorder {
             }
         }
         let (file_bytes, stored_bytes) = (self.file_bytes, self.stored_bytes());
-        let Some(spool) = &mut self.spool else { return 0 };
+        let Some(spool) = &mut self.spool else { return false };
         // With space for the line before it, and for the one at the end.
-        let needed_bytes = payload as u64 + 2 * LINE_BYTES;
+        let needed_bytes = payload as u64 + spool.held_bytes() + 2 * LINE_BYTES;
         let is_within_limit = stored_bytes + needed_bytes <= self.limits.limit_bytes;
-        if !is_within_limit || !spool.admits(file_bytes, payload) {
-            return 0;
+        is_within_limit && spool.admits(file_bytes, payload) && self.append_held().is_ok()
+    }
+
+    /// Stores the line about what is missing, and what is held after it.
+    fn append_held(&mut self) -> io::Result<()> {
+        self.append_missing()?;
+        while let Some((stream, payload)) = self.spool.as_mut().and_then(OutputSpool::take_held) {
+            let header = record_header(stream, payload.len() as u32);
+            if let Err(error) = self.write(&[&header, &*payload].concat()) {
+                if let Some(spool) = &mut self.spool {
+                    spool.put_back((stream, payload));
+                }
+                return Err(error);
+            }
+            self.count(stream, payload.len());
+            self.hashes.update(stream, &payload);
         }
-        if self.append_missing().is_err() { 0 } else { payload }
+        Ok(())
+    }
+
+    fn count(&mut self, stream: Stream, payload: usize) {
+        match stream {
+            Stream::Stdout => self.stdout_bytes += payload as u64,
+            Stream::Stderr => self.stderr_bytes += payload as u64,
+        }
     }
 
     /// Stores the line that says how much was dropped since the last record, if any was.
@@ -182,7 +227,7 @@ impl Recorder {
         let record = [&record_header(Stream::Stderr, line.len() as u32), line.as_bytes()].concat();
         self.write(&record)?;
         self.hashes.update(Stream::Stderr, line.as_bytes());
-        self.stderr_bytes += line.len() as u64;
+        self.count(Stream::Stderr, line.len());
         if let Some(spool) = &mut self.spool {
             spool.note_line();
         }
@@ -202,8 +247,15 @@ impl Recorder {
     /// Makes the output durable and returns its statistics.
     pub fn finish(mut self, duration_ms: u64) -> ExecuteResult {
         self.flush();
-        // One line more than the bound, so that the end of the output says what is missing there.
-        let _ = self.append_missing();
+        if let Some(spool) = self.spool.as_mut().filter(|spool| spool.is_over_quota) {
+            self.dropped_bytes += spool.drop_held();
+        }
+        // A little more than the bound, so that the output has its end, and says what is missing before it.
+        if self.append_held().is_err()
+            && let Some(spool) = &mut self.spool
+        {
+            self.dropped_bytes += spool.drop_held();
+        }
         // An empty file has nothing to sync.
         let synced = self.file.as_ref().filter(|_| self.file_bytes > 0).map(File::sync_data);
         if let Some(Err(error)) = synced {
@@ -236,6 +288,7 @@ impl Recorder {
         let written = self.write(bytes);
         if written.is_ok() {
             self.hashes.update(self.stream, &bytes[RECORD_HEADER_BYTES..]);
+            self.count(self.stream, payload);
         }
         self.buffer = buffer;
         written
@@ -254,6 +307,9 @@ impl Recorder {
             return Err(error);
         }
         self.file_bytes += record.len() as u64;
+        if let Some(spool) = &mut self.spool {
+            spool.note_success();
+        }
         Ok(())
     }
 

@@ -1,13 +1,17 @@
-//! The bound on what the output of a service takes of the disk, and what was dropped because of it.
+//! The bound on what the output of a service takes of the disk, what waits for space, and what was dropped
+//! because of it.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use muster_protocol::frame::output::RECORD_HEADER_BYTES;
+use muster_protocol::frame::output::{RECORD_HEADER_BYTES, Stream};
 
 use crate::executions::output_release;
 
 /// Checkpoints within the bound: what the server has stored is released up to one of them.
 const CHECKPOINTS: u64 = 8;
+/// Newest output that is held in memory while there is no space for it; of a small bound an eighth.
+const MAX_HELD_BYTES: u64 = 256 * 1024;
 /// Space for the line about what is missing.
 pub const LINE_BYTES: u64 = 256;
 
@@ -24,6 +28,10 @@ pub struct OutputSpool {
     pub is_over_quota: bool,
     /// What was dropped since the last record.
     missing_bytes: u64,
+    /// The newest output, which comes after what was dropped.
+    held: VecDeque<(Stream, Box<[u8]>)>,
+    /// Payload of it.
+    held_bytes: u64,
     /// The last write failed.
     has_failed: bool,
 }
@@ -37,6 +45,8 @@ impl OutputSpool {
             is_full: false,
             is_over_quota: false,
             missing_bytes: 0,
+            held: VecDeque::new(),
+            held_bytes: 0,
             has_failed: false,
         }
     }
@@ -46,9 +56,10 @@ impl OutputSpool {
         self.max_bytes / CHECKPOINTS
     }
 
-    /// True if a record with this payload may be appended to a file of this size.
+    /// True if what is held, and a record with this payload after it, may be appended to a file of this size.
     pub fn admits(&mut self, file_bytes: u64, payload: usize) -> bool {
-        let needed = (RECORD_HEADER_BYTES + payload) as u64 + LINE_BYTES;
+        let headers = RECORD_HEADER_BYTES * (self.held.len() + 1);
+        let needed = (headers + payload) as u64 + self.held_bytes + LINE_BYTES;
         if !self.has_space(file_bytes, needed) {
             self.released_bytes = output_release::released_bytes(&self.output);
             self.is_full = !self.has_space(file_bytes, needed);
@@ -61,10 +72,60 @@ impl OutputSpool {
         file_bytes.saturating_sub(self.released_bytes) + needed <= limit
     }
 
-    /// Counts payload that was not stored.
-    pub fn note_dropped(&mut self, bytes: u64) {
+    /// Keeps a record until there is space for it. Returns how much older payload was dropped for it.
+    pub fn hold(&mut self, stream: Stream, payload: &[u8]) -> u64 {
+        self.held.push_back((stream, payload.into()));
+        self.held_bytes += payload.len() as u64;
+        let most = MAX_HELD_BYTES.min(self.max_bytes / 8);
+        let mut dropped_bytes = 0;
+        while self.held_bytes > most {
+            dropped_bytes += self.drop_oldest();
+        }
+        dropped_bytes
+    }
+
+    /// Drops everything that is held, and returns how much that is.
+    pub fn drop_held(&mut self) -> u64 {
+        let mut dropped_bytes = 0;
+        while !self.held.is_empty() {
+            dropped_bytes += self.drop_oldest();
+        }
+        dropped_bytes
+    }
+
+    fn drop_oldest(&mut self) -> u64 {
+        let bytes = self.held.pop_front().map_or(0, |(_, payload)| payload.len() as u64);
+        self.held_bytes -= bytes;
         self.missing_bytes += bytes;
-        self.has_failed &= bytes > 0;
+        bytes
+    }
+
+    /// The oldest record that is held.
+    pub fn take_held(&mut self) -> Option<(Stream, Box<[u8]>)> {
+        let taken = self.held.pop_front()?;
+        self.held_bytes -= taken.1.len() as u64;
+        Some(taken)
+    }
+
+    /// It could not be stored.
+    pub fn put_back(&mut self, (stream, payload): (Stream, Box<[u8]>)) {
+        self.held_bytes += payload.len() as u64;
+        self.held.push_front((stream, payload));
+    }
+
+    /// Payload that is held.
+    pub fn held_bytes(&self) -> u64 {
+        self.held_bytes
+    }
+
+    /// True if something waits for space, or the line about what was dropped does.
+    pub fn is_waiting(&self) -> bool {
+        self.missing_bytes > 0 || !self.held.is_empty()
+    }
+
+    /// A write succeeded.
+    pub fn note_success(&mut self) {
+        self.has_failed = false;
     }
 
     /// A write failed. True if it is the first one since the last that succeeded.

@@ -378,6 +378,9 @@ impl<'a> ChildSupervisor<'a> {
         if self.process.is_none() {
             until = until.min(POLL_INTERVAL);
         }
+        if let Some(look_in) = self.capture.look_in() {
+            until = until.min(look_in);
+        }
         until
     }
 
@@ -421,6 +424,7 @@ impl<'a> ChildSupervisor<'a> {
     }
 
     fn notify(&mut self, execution: &Execution) {
+        self.has_news |= self.capture.store_waiting();
         let is_due = self.notified_at.is_none_or(|at| at.elapsed() >= NOTIFY_INTERVAL);
         if self.has_news && is_due {
             self.capture.flush();

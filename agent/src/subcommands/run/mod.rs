@@ -211,6 +211,10 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
         if cause == EndCause::Closed(CloseCode::KeyUnknown) {
             agent.record_key_rejection();
         }
+        if matches!(cause, EndCause::Closed(CloseCode::KeyDisabled | CloseCode::TenantClosed)) {
+            // A person has withdrawn what the key permits. The next session says what it permits then.
+            agent.executions.permit_tasks(false);
+        }
         let enrolment = EnrolmentState {
             is_enrolled: agent.is_enrolled(),
             key_rejected_for: agent.key_rejected_for(),

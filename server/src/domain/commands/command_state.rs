@@ -148,6 +148,7 @@ pub fn step(state: CommandState, event: CommandEvent) -> CommandTransition {
                 | EndReason::SkippedArgvNotAllowed
                 | EndReason::SkippedLibraryNotAllowed
                 | EndReason::SkippedFilesUnsupported
+                | EndReason::SkippedKeyDeleted
                 | EndReason::SkippedStepsUnsupported
                 | EndReason::SkippedStdinNotAllowed,
             ),

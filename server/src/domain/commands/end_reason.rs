@@ -64,6 +64,8 @@ pub enum EndReason {
     SkippedLibraryNotAllowed,
     /// The host's agent transfers no files, and its job skips such hosts.
     SkippedFilesUnsupported,
+    /// The agent can't connect any more.
+    SkippedKeyDeleted,
     /// The host's agent runs no steps, and its job skips such hosts.
     SkippedStepsUnsupported,
     /// The host does not let the script read standard input, and its job skips such hosts.
@@ -97,6 +99,7 @@ impl EndReason {
             Self::SkippedArgvNotAllowed => "skipped_argv_not_allowed",
             Self::SkippedLibraryNotAllowed => "skipped_library_not_allowed",
             Self::SkippedFilesUnsupported => "skipped_files_unsupported",
+            Self::SkippedKeyDeleted => "skipped_key_deleted",
             Self::SkippedStepsUnsupported => "skipped_steps_unsupported",
             Self::SkippedStdinNotAllowed => "skipped_stdin_not_allowed",
             Self::AbortedInQueue => "aborted_in_queue",
@@ -159,6 +162,9 @@ impl EndReason {
             }
             Self::SkippedLibraryNotAllowed => {
                 "the host's policy or its agent's version does not allow scripts of the library, and the job skips such hosts; it was never sent"
+            }
+            Self::SkippedKeyDeleted => {
+                "the agent's key was deleted, so it was skipped; install the agent again with a new key"
             }
             Self::SkippedFilesUnsupported => {
                 "the host's agent is too old to transfer files, and the job skips such hosts; it was never sent"

@@ -225,7 +225,10 @@ pub fn job_explanation(
         )),
         JobState::Halted => Some(format!(
             "{progress} It halted: {}. No further execution starts until a person resumes it. Resume, abort or cancel it.",
-            halt_reason.unwrap_or("the reason is unknown").trim_end_matches('.')
+            halt_reason
+                .unwrap_or("the reason is unknown")
+                .trim_start_matches("Halted: ")
+                .trim_end_matches('.')
         )),
         JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Aborted => None,
     }

@@ -3,6 +3,7 @@
 use axum::extract::{Path, Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
+use muster_protocol::CommandName;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -10,6 +11,7 @@ use super::AdmittedRequest;
 use crate::http::AppState;
 use crate::http::file_body::{serve, serve_archive};
 use crate::http::problem::{ApiResult, Problem};
+use crate::services::error::ServiceError;
 use crate::services::library::packages::AssignedFile;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -30,6 +32,9 @@ async fn download_package_archive(
     request: Request,
 ) -> ApiResult<Response> {
     let tenant_id = admission.grant.tenant_id;
+    if !admission.grant.permissions.allows(CommandName::Execute) {
+        return Err(ServiceError::NotFound("package").into());
+    }
     match state.services.packages.archive_for_agents(tenant_id, &sha256).await? {
         AssignedFile::Archive(path) => serve_archive(&path, request).await,
         AssignedFile::Body(body) => {

@@ -264,7 +264,12 @@ impl Maintenance {
         let deliveries_before = now.minus_ms(kept_ms.min(DELIVERIES_MS));
         let mut slices = 0;
         for tenant_id in system.tenants_with_old_history(plan, history_before).await? {
-            let retention = TenantRetention { tenant_id, history_before, deliveries_before };
+            let retention = TenantRetention {
+                tenant_id,
+                history_before,
+                deliveries_before,
+                hook_deliveries_before: history_before,
+            };
             while slices < MAX_SLICES && system.drop_old_of_tenant(retention).await? {
                 slices += 1;
             }

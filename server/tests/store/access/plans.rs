@@ -106,8 +106,12 @@ async fn history_of_a_lower_plan_is_dropped_and_that_of_others_stays(fixture: Fi
     let later = NOW.plus_ms(100 * 365 * 24 * 3_600_000);
     let starter = async || system.tenants_with_old_history(Plan::Starter, later).await;
     assert_eq!(starter().await.expect("read"), []);
-    let retention =
-        |tenant_id| TenantRetention { tenant_id, history_before: later, deliveries_before: later };
+    let retention = |tenant_id| TenantRetention {
+        tenant_id,
+        history_before: later,
+        deliveries_before: later,
+        hook_deliveries_before: later,
+    };
     while system.drop_old_of_tenant(retention(TenantId::new())).await.expect("sweep") {}
     let tenant = fixture.store.tenant(fixture.tenant_id);
     assert!(tenant.command(ended).await.expect("read").is_some(), "another tenant's history");

@@ -12,6 +12,7 @@ use muster_server::domain::ids::{
     AgentKeyId, AssignmentId, CommandId, PackageId, PrincipalId, TenantId,
 };
 use muster_server::domain::library::assignment_records::AssignedKind;
+use muster_server::domain::operations::storage::purge::StoragePurge;
 use muster_server::domain::page::PageRequest;
 use muster_server::domain::time::Timestamp;
 use muster_server::store::StoreError;
@@ -31,6 +32,8 @@ on_both_databases!(
     a_run_that_is_new_after_the_inventory_is_not_missing_in_it,
     reports_replace_those_before_and_speak_of_the_tenant_only,
     an_assignment_keeps_its_package_and_its_name,
+    a_run_of_a_version_that_the_assignment_never_named_is_unknown,
+    a_run_that_was_purged_is_not_recorded_again,
 );
 
 /// A document is read as far as it is known.
@@ -204,6 +207,49 @@ async fn a_run_without_an_assignment_of_the_tenant_is_unknown(fixture: Fixture) 
     let late = run(own, NOW);
     let stored = fixture.announce(&session, vec![late.clone()]).await.expect("stored");
     assert_eq!(stored, HashSet::from([id_of(&session, &late)]));
+}
+
+async fn a_run_of_a_version_that_the_assignment_never_named_is_unknown(fixture: Fixture) {
+    let session = fixture.agent("host").await;
+    let own = fixture.assigned().await;
+    let named = run(own, NOW);
+    let with_version = |version: &str, due_at: Timestamp| {
+        let mut other = run(own, due_at);
+        other.package.version = version.into();
+        other
+    };
+    let invented = vec![with_version("999", NOW.plus_ms(5)), with_version("01", NOW.plus_ms(10))];
+    assert_eq!(fixture.announce(&session, invented).await.expect("none"), HashSet::new());
+    let stored = fixture.announce(&session, vec![named.clone()]).await.expect("stored");
+    assert_eq!(stored, HashSet::from([id_of(&session, &named)]));
+    // It may have named another one before it was deleted, which has no finer schedule than a second.
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    assert!(tenant.delete_assignment(own, audit(fixture.tenant_id)).await.expect("delete"));
+    let second = Timestamp(NOW.0 - NOW.0.rem_euclid(1_000));
+    let late = vec![with_version("999", second), with_version("999", second.plus_ms(1))];
+    let stored = fixture.announce(&session, late.clone()).await.expect("stored");
+    assert_eq!(stored, HashSet::from([id_of(&session, &late[0])]));
+}
+
+async fn a_run_that_was_purged_is_not_recorded_again(fixture: Fixture) {
+    let session = fixture.agent("host").await;
+    let own = fixture.assigned().await;
+    let purge = StoragePurge {
+        tenant_id: fixture.tenant_id,
+        history_before: NOW,
+        requested_by: PrincipalId(Uuid::nil()),
+        requested_at: NOW,
+        finished_at: None,
+    };
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let requested = tenant.request_storage_purge(purge, audit(fixture.tenant_id)).await;
+    assert_eq!(requested.expect("requested"), purge);
+    // Its host never got the receipt, and announces it again.
+    let purged = run(own, NOW.minus_ms(5));
+    assert_eq!(fixture.announce(&session, vec![purged]).await.expect("none"), HashSet::new());
+    let later = run(own, NOW.plus_ms(5));
+    let stored = fixture.announce(&session, vec![later.clone()]).await.expect("stored");
+    assert_eq!(stored, HashSet::from([id_of(&session, &later)]));
 }
 
 async fn a_run_that_is_new_after_the_inventory_is_not_missing_in_it(fixture: Fixture) {

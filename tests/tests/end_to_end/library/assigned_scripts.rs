@@ -148,6 +148,60 @@ async fn a_host_that_pins_publishers_runs_only_signed_versions_at_their_due_time
 }
 
 #[tokio::test]
+async fn a_version_that_hosts_refuse_halts_its_rollout() {
+    let fixture = Fixture::on_sqlite().await;
+    let Pinned { _agent: agent, id: _, key } = pinned(&fixture).await;
+    let script = create(&fixture, "tick", "echo one\n").await;
+    sign(&fixture, &key, "tick", "1", "echo one\n").await;
+    let assignment = json!({"name": "ticks", "script": "library:tick@1",
+        "target": {"expression": "all"}, "schedule": {"cron": "0 0 1 1 *"}});
+    let path = assign(&fixture, assignment).await;
+    reported(&fixture, &path, "installed").await;
+    super::save(&fixture, &script, "echo unsigned\n").await;
+    let waves = json!({"script": "library:tick@2", "rollout": {"wave_size": 1}});
+    fixture.api.patch(&path, waves).await.expect(200);
+    eventually("the rollout halts", async || {
+        let shown = fixture.api.get(&path).await.expect(200);
+        assert_ne!(shown["rollout"], Value::Null, "it ended as if its agents had the version");
+        (shown["rollout"]["state"] == "halted").then_some(())
+    })
+    .await;
+    let bodies = std::fs::read_dir(agent.state_dir().join("package_archives")).expect("listed");
+    let bodies = bodies.map(|entry| std::fs::read_to_string(entry.expect("an entry").path()));
+    assert!(!bodies.flatten().any(|body| body.contains("unsigned")), "it is not downloaded");
+}
+
+#[tokio::test]
+async fn a_host_whose_key_is_disabled_runs_nothing_until_it_is_enabled() {
+    let fixture = Fixture::on_sqlite().await;
+    let options = muster_tests::AgentOptions::named("agent");
+    let state = fixture.test_dir.folder(&options.name);
+    muster_tests::write_policy(&state, &json!({"allow": "library"}).to_string());
+    let (key_id, key) = fixture.api.agent_key(json!({})).await;
+    let agent = muster_tests::Agent::start(&fixture.test_dir, &fixture.server.url(), &key, options);
+    fixture.reported(&key_id).await;
+    let (_, log) = save_ticking(&fixture).await;
+    let path = assign(&fixture, assignment("library:tick")).await;
+    eventually("the script has run", async || (lines(&log) > 0).then_some(())).await;
+    let key = format!("/api/agents/keys/{key_id}");
+    fixture.api.patch(&key, json!({"enabled": false})).await.expect(200);
+    let cursors = agent.state_dir().join("task_cursors");
+    let skipped = || {
+        let file = std::fs::read_dir(&cursors).ok()?.next()?.ok()?.path();
+        let text = std::fs::read_to_string(file).ok()?;
+        let (_, count) = text.split_once("\"skipped_count\":")?;
+        count.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u64>().ok()
+    };
+    let before = eventually("a due time is skipped", async || skipped().filter(|n| *n > 0)).await;
+    let runs_before = lines(&log);
+    eventually("more are skipped", async || skipped().filter(|n| *n > before + 1)).await;
+    assert_eq!(lines(&log), runs_before, "nothing runs");
+    fixture.api.patch(&key, json!({"enabled": true})).await.expect(200);
+    eventually("it runs again", async || (lines(&log) > runs_before).then_some(())).await;
+    fixture.api.delete(&path).await.expect(204);
+}
+
+#[tokio::test]
 async fn a_script_that_its_host_has_lost_is_downloaded_again() {
     let fixture = Fixture::on_sqlite().await;
     let (agent, _) = agent_with_policy(&fixture, json!({"allow": "library"})).await;

@@ -37,6 +37,25 @@ async fn fires_are_skipped_while_the_previous_job_runs() {
 }
 
 #[tokio::test]
+async fn a_purge_of_history_starts_no_second_job_beside_one_that_runs() {
+    let fixture = Fixture::on_sqlite().await;
+    let (_agent, file) = blocked_agent(&fixture).await;
+    let id = schedule(&fixture, json!({"every_ms": 1_000}), json!({"overlap": "skip"})).await;
+    with_fires(&fixture, &id, "skipped", 1).await;
+    let purge = json!({"older_than_ms": 0});
+    fixture.api.post("/api/storage/purge", purge).await.expect(202);
+    eventually("the purge is done", async || {
+        let report = fixture.api.get("/api/storage").await.expect(200);
+        report["purge"]["finished_at"].is_string().then_some(())
+    })
+    .await;
+    with_fires(&fixture, &id, "skipped", 2).await;
+    assert_eq!(states_of_jobs(&fixture).await, ["running"]);
+    std::fs::write(file, "").expect("let it end");
+    disabled(&fixture, &id).await;
+}
+
+#[tokio::test]
 async fn one_fire_waits_for_the_previous_job_and_then_starts() {
     let fixture = Fixture::on_sqlite().await;
     let (_agent, file) = blocked_agent(&fixture).await;

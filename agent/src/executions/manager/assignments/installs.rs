@@ -79,7 +79,11 @@ impl ExecutionManager {
             // Without its document nothing is downloaded: the check of the assignment reports it.
             let Some(bytes) = item.download_bytes() else { continue };
             bytes_of.insert(&item.package.sha256, bytes);
-            if self.assignments.installs.contains_key(&item.assignment_id) {
+            let id = &item.assignment_id;
+            // What the host refuses is not downloaded.
+            if self.assignments.installs.contains_key(id)
+                || self.assignments.refusals.contains_key(id)
+            {
                 continue;
             }
             let (id, sha256) = (item.assignment_id, item.package.sha256.clone());
@@ -124,6 +128,8 @@ impl ExecutionManager {
                 InstallState::Failed(RunRefusal::new(error.code(), error.to_string()))
             }
         };
+        // What could be refused without the archive was; with it there may be more reasons.
+        self.check_assignments();
         self.follow_services();
         self.announce_assignments();
     }

@@ -202,7 +202,12 @@ impl ExecutionManager {
             };
             refusal.map(|refusal| (item.assignment_id, refusal))
         };
-        self.assignments.refusals = list.items.iter().filter_map(check).collect();
+        let refusals: BTreeMap<Uuid, RunRefusal> = list.items.iter().filter_map(check).collect();
+        if refusals != self.assignments.refusals {
+            self.assignments.refusals = refusals;
+            // What is refused no more is downloaded now.
+            self.follow_installs(&self.assignments.list.items.clone());
+        }
     }
 
     /// How far the host is with each assignment.

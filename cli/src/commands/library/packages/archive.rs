@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use muster_protocol::package::{DESCRIPTION_FILE, MAX_ARCHIVE_BYTES, MAX_ENTRIES};
@@ -12,6 +12,8 @@ use crate::error::CliError;
 
 /// How much the archive is compressed.
 const LEVEL: i32 = 10;
+/// Setuid, setgid and sticky.
+const SPECIAL_BITS: u32 = 0o7000;
 /// A folder of Git, which no package needs.
 const GIT: &str = ".git";
 
@@ -72,6 +74,14 @@ fn collect(root: &Path, within: &Path, paths: &mut Vec<PathBuf>) -> Result<(), C
         if !kind.is_dir() && !kind.is_file() {
             let text = format!(
                 "{} is a link or a special file; packages have plain files and folders only",
+                full.display()
+            );
+            return Err(CliError::Usage(text));
+        }
+        let mode = fs::symlink_metadata(&full).map_err(CliError::file("read", &full))?.mode();
+        if mode & SPECIAL_BITS != 0 && kind.is_file() {
+            let text = format!(
+                "{} has the setuid, setgid or sticky bit, which packages can't have; remove it with chmod",
                 full.display()
             );
             return Err(CliError::Usage(text));

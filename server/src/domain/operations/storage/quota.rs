@@ -31,7 +31,7 @@ pub struct StorageQuota {
 /// The tenant stores as much as its quota allows, or more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "history and output of this tenant take {counted_bytes} bytes, and its quota is {limit_bytes}: new executions are refused until old history is deleted; ask the operator of the server for a larger quota or a purge, or wait until the plan's retention deletes history"
+    "history and output of this tenant take {counted_bytes} bytes, and its quota is {limit_bytes}: new executions are refused until old history is deleted; an owner deletes it with `muster storage purge`, or the operator of the server gives a larger quota"
 )]
 pub struct StorageQuotaReached {
     pub limit_bytes: u64,

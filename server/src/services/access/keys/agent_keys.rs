@@ -199,8 +199,10 @@ impl AgentKeys {
     pub async fn delete(&self, caller: &Caller, id: AgentKeyId) -> Result<()> {
         require(caller)?;
         let now = self.clock.now();
-        let audit = caller.audit("agent_key.delete", subject(id), &json!({}), now);
         let tenant = self.store.tenant(caller.principal.tenant_id);
+        let key = tenant.agent_key(id).await?.ok_or(UNKNOWN)?;
+        // The log names it after it is gone.
+        let audit = caller.audit("agent_key.delete", subject(id), &json!({"name": key.name}), now);
         if !tenant.delete_agent_key(id, now, audit).await? {
             return Err(UNKNOWN);
         }

@@ -8,6 +8,7 @@ use muster_protocol::manifest::ManifestMismatch;
 use super::submission::resolve_agents;
 use super::{JobRequest, Jobs};
 use crate::domain::access::principal::Scope;
+use crate::domain::commands::end_reason::EndReason;
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::offline_policy::OfflinePolicy;
 use crate::domain::commands::preview::PreviewDecision;
@@ -81,6 +82,7 @@ impl Jobs {
             Some(request) => self.preflight.mismatches(tenant_id, hosts, request).await?,
             None => HashMap::new(),
         };
+        let gone = self.agents_without_key(tenant_id, &known).await?;
         let away: HashSet<AgentId> =
             self.offline_agents(&known).await?.into_iter().map(|agent| agent.id).collect();
         let mut counts: BTreeMap<PreviewDecision, u64> = BTreeMap::new();
@@ -89,10 +91,19 @@ impl Jobs {
             let mismatch = mismatches.get(&agent.id);
             let is_online = !away.contains(&agent.id);
             let skips_mismatch = validated.on_mismatch == OnMismatch::Skip;
-            let decision =
-                PreviewDecision::of(mismatch.is_some(), skips_mismatch, is_online, offline);
+            let has_no_key = gone.contains(&agent.id);
+            let decision = match has_no_key {
+                true => PreviewDecision::Skip,
+                false => {
+                    PreviewDecision::of(mismatch.is_some(), skips_mismatch, is_online, offline)
+                }
+            };
             *counts.entry(decision).or_default() += 1;
             let reason = mismatch.map(|found| clean(&found.to_string(), MAX_REASON_CHARS));
+            let reason = match has_no_key {
+                true => Some(EndReason::SkippedKeyDeleted.sentence().to_owned()),
+                false => reason,
+            };
             agents.push(AgentPreview {
                 id: agent.id,
                 name: agent.name,

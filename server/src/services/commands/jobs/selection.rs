@@ -1,6 +1,6 @@
 //! Which agents of a job's target are skipped, and which refuse it as a whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use muster_protocol::manifest::ManifestMismatch;
 
@@ -8,7 +8,7 @@ use super::{JobRequest, Jobs};
 use crate::domain::commands::command_state::EndReason;
 use crate::domain::commands::offline_policy::OfflinePolicy;
 use crate::domain::fleet::target::facts::Facts;
-use crate::domain::ids::AgentId;
+use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::name::clean;
 use crate::services::access::caller::Caller;
 use crate::services::commands::preflight::{OnMismatch, PreflightHost};
@@ -71,17 +71,21 @@ impl Jobs {
     ) -> Result<SkippedAgents> {
         let tenant_id = caller.principal.tenant_id;
         let mut skipped = SkippedAgents::new();
+        let gone = self.agents_without_key(tenant_id, known).await?;
+        skipped.extend(gone.into_iter().map(|id| (id, EndReason::SkippedKeyDeleted)));
         if let Some(request) = validated.preflight_request() {
             if validated.on_mismatch == OnMismatch::Skip {
                 let mismatches = self.preflight.mismatches(tenant_id, hosts, request).await?;
-                let reasons = mismatches.iter().map(|(id, found)| (*id, skip_reason(found)));
-                skipped.extend(reasons);
+                for (id, found) in &mismatches {
+                    skipped.entry(*id).or_insert_with(|| skip_reason(found));
+                }
             } else {
                 self.preflight.check(tenant_id, hosts, known.len(), request).await?;
             }
         }
         if offline != OfflinePolicy::Wait {
-            let away = self.offline_agents(known).await?;
+            let mut away = self.offline_agents(known).await?;
+            away.retain(|agent| !skipped.contains_key(&agent.id));
             if offline == OfflinePolicy::Fail && !away.is_empty() {
                 return Err(agents_offline(&away, known.len()));
             }
@@ -93,6 +97,18 @@ impl Jobs {
             return Err(all_skipped(&skipped));
         }
         Ok(skipped)
+    }
+
+    /// Those of the agents whose key was deleted: they never connect again.
+    pub(super) async fn agents_without_key(
+        &self,
+        tenant_id: TenantId,
+        known: &[Facts],
+    ) -> Result<HashSet<AgentId>> {
+        // An agent that is connected has one.
+        let ids = known.iter().map(|agent| agent.id).filter(|id| !self.hub.is_connected(*id));
+        let tenant = self.store.tenant(tenant_id);
+        Ok(tenant.agents_without_key(&ids.collect::<Vec<_>>()).await?)
     }
 
     /// Those of the agents that count as offline.

@@ -1,6 +1,7 @@
 //! Deletes the old history of a tenant while the server runs, in slices with pauses, because a person asked for it.
 //! Any server may do so, and several at once: what one has deleted, another does not find.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde_json::json;
@@ -19,6 +20,8 @@ use crate::store::queries::TenantRetention;
 
 /// Longest age of history that a purge may keep: 100 years.
 pub const MAX_PURGE_AGE_MS: u64 = 100 * 366 * 24 * 3_600_000;
+/// After a purge the server measures if its last measurement is older.
+const MEASURE_AGAIN_AFTER_MS: u64 = 60_000;
 /// Requests of one round.
 const PURGES_AT_ONCE: u64 = 10;
 /// The pause after a slice is this many times as long as the slice took.
@@ -85,24 +88,24 @@ impl Storage {
         if open.is_empty() {
             return Ok(());
         }
-        for purge in open {
-            let StoragePurge { tenant_id, history_before, .. } = purge;
-            let retention =
-                TenantRetention { tenant_id, history_before, deliveries_before: history_before };
-            loop {
-                let started = Instant::now();
-                if !system.drop_old_of_tenant(retention).await? {
-                    break;
-                }
+        // One slice of each in turn, so that no tenant waits for another one.
+        let mut open: VecDeque<StoragePurge> = open.into();
+        while let Some(purge) = open.pop_front() {
+            let started = Instant::now();
+            if system.drop_old_of_tenant(retention_of(&purge)).await? {
+                open.push_back(purge);
                 // The writer is free for others meanwhile.
                 tokio::time::sleep((started.elapsed() * PAUSE_FACTOR).min(LONGEST_PAUSE)).await;
+                continue;
             }
             system.finish_storage_purge(purge, self.clock.now()).await?;
+            let StoragePurge { tenant_id, history_before, .. } = purge;
             tracing::info!(%tenant_id, %history_before, "deleted old history on request");
         }
-        // Quotas count what is measured.
+        // Quotas count what is measured. Requests can't make the server measure all the time.
         let now = self.clock.now();
-        if system.claim_storage_measurement(now, now, now.plus_ms(CLAIM_MS)).await? {
+        let due = now.minus_ms(MEASURE_AGAIN_AFTER_MS);
+        if system.claim_storage_measurement(now, due, now.plus_ms(CLAIM_MS)).await? {
             self.measure(true).await?;
         }
         Ok(())
@@ -117,5 +120,15 @@ impl Storage {
             }
             false => Ok(self.clock.now().minus_ms(older_than_ms)),
         }
+    }
+}
+
+fn retention_of(purge: &StoragePurge) -> TenantRetention {
+    TenantRetention {
+        tenant_id: purge.tenant_id,
+        history_before: purge.history_before,
+        deliveries_before: purge.history_before,
+        // They keep a delivery from being taken twice, and go with the retention of the server.
+        hook_deliveries_before: Timestamp(0),
     }
 }

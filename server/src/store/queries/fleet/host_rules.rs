@@ -1,5 +1,8 @@
 //! The last reported rules of offline agents' hosts: what they let the server request.
 
+use std::collections::HashSet;
+
+use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
 use sea_orm::{
     ColumnTrait as _, EntityTrait as _, JoinType, QueryFilter as _, QuerySelect as _, RelationDef,
 };
@@ -9,6 +12,7 @@ use crate::domain::fleet::forbidden_commands::ForbiddenCommands;
 use crate::domain::fleet::reported_manifest::ManifestDigest;
 use crate::domain::ids::AgentId;
 use crate::store::StoreError;
+use crate::store::entities::access::agent_key;
 use crate::store::entities::fleet::{agent, agent_manifest};
 use crate::store::queries::TenantScope;
 
@@ -53,6 +57,35 @@ impl TenantScope {
                     forbidden: ForbiddenCommands::stored(forbidden.as_deref()),
                 }
             }));
+        }
+        Ok(found)
+    }
+
+    /// Those of these agents whose key was deleted.
+    pub async fn agents_without_key(
+        &self,
+        ids: &[AgentId],
+    ) -> Result<HashSet<AgentId>, StoreError> {
+        let mut found = HashSet::new();
+        for ids in ids.chunks(IDS_AT_ONCE) {
+            let keys = Query::select()
+                .expr(Expr::val(1))
+                .from(agent_key::Entity)
+                .and_where(
+                    Expr::col((agent_key::Entity, agent_key::Column::Id))
+                        .equals((agent::Entity, agent::Column::KeyId)),
+                )
+                .to_owned();
+            let gone: Vec<AgentId> = agent::Entity::find()
+                .select_only()
+                .column(agent::Column::Id)
+                .filter(agent::Column::Id.is_in(ids.iter().copied()))
+                .filter(agent::Column::TenantId.eq(self.tenant_id))
+                .filter(Expr::not_exists(keys))
+                .into_tuple()
+                .all(&self.reader)
+                .await?;
+            found.extend(gone);
         }
         Ok(found)
     }

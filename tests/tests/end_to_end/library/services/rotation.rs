@@ -7,6 +7,9 @@ use super::{hosted, in_state, remove};
 
 on_both_databases!(the_newest_output_of_a_service_is_kept_although_server_and_agent_are_killed,);
 
+/// Prints 15 MB at once, and then nothing.
+const BURST: &str = "seq 1 2000000\necho end\nexec tail -f /dev/null\n";
+
 /// Prints 15 MB of numbers, and then lines until it is ended.
 const NOISY: &str = "seq 1 2000000\nwhile true; do echo end; sleep 0.1; done\n";
 const SETTINGS: &str = "max_log_bytes = 4194304";
@@ -85,5 +88,21 @@ async fn the_newest_output_of_a_service_is_kept_although_server_and_agent_are_ki
     assert_eq!(ended["state"], "cancelled");
     let answer = fixture.api.get(&path).await;
     check(std::str::from_utf8(&answer.bytes).expect("text"), &printed);
+    remove(&fixture, &hosted.agent, &hosted.id).await;
+}
+
+#[tokio::test]
+async fn the_last_line_of_a_burst_is_kept_although_nothing_is_printed_after_it() {
+    let fixture = Fixture::on_sqlite().await;
+    let hosted = hosted(&fixture, BURST, SETTINGS).await;
+    let running = in_state(&fixture, &hosted.id, "running").await;
+    let path = format!("/api/executions/{}/output", running.text("run_id"));
+    let answer = eventually("the last line is there", async || {
+        let answer = fixture.api.get(&path).await;
+        let is_there = answer.status == 200 && answer.bytes.ends_with(b"\n2000000\nend\n");
+        is_there.then_some(answer)
+    })
+    .await;
+    check(std::str::from_utf8(&answer.bytes).expect("text"), &printed());
     remove(&fixture, &hosted.agent, &hosted.id).await;
 }

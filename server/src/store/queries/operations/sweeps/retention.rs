@@ -44,6 +44,8 @@ pub struct TenantRetention {
     pub tenant_id: TenantId,
     pub history_before: Timestamp,
     pub deliveries_before: Timestamp,
+    /// Deliveries to hooks: without its row, a delivery that is sent again is a new one.
+    pub hook_deliveries_before: Timestamp,
 }
 
 /// The result of a slice.
@@ -72,7 +74,8 @@ pub(super) async fn drop_slice(
     );
     let records = records.await?;
     let old = agent_event::Entity::find();
-    let history = drop_history(transaction, None, old, retention.history_before).await?;
+    let before = (retention.history_before, retention.history_before);
+    let history = drop_history(transaction, None, old, before).await?;
     let deliveries = drop_deliveries(transaction, None, retention.deliveries_before).await?;
     let may_have_more = telemetry || records || history.may_have_more || deliveries;
     Ok(Dropped { may_have_more, ..history })
@@ -83,10 +86,12 @@ pub(super) async fn drop_slice_of_tenant(
     transaction: &DatabaseTransaction,
     retention: TenantRetention,
 ) -> Result<Dropped, StoreError> {
-    let TenantRetention { tenant_id, history_before, deliveries_before } = retention;
+    let TenantRetention { tenant_id, history_before, deliveries_before, hook_deliveries_before } =
+        retention;
     let events = agent_event::Entity::find()
         .filter(agent_event::Column::AgentId.in_subquery(agents_of(tenant_id)));
-    let history = drop_history(transaction, Some(tenant_id), events, history_before).await?;
+    let before = (history_before, hook_deliveries_before);
+    let history = drop_history(transaction, Some(tenant_id), events, before).await?;
     let deliveries = drop_deliveries(transaction, Some(tenant_id), deliveries_before).await?;
     Ok(Dropped { may_have_more: history.may_have_more || deliveries, ..history })
 }
@@ -105,7 +110,7 @@ async fn drop_history(
     transaction: &DatabaseTransaction,
     of: Option<TenantId>,
     events: Select<agent_event::Entity>,
-    before: Timestamp,
+    (before, hook_deliveries_before): (Timestamp, Timestamp),
 ) -> Result<Dropped, StoreError> {
     let first_kept = first_id_at(before);
     let ids = ids_of(transaction, EventId, events.filter(EventId.lt(first_kept))).await?;
@@ -113,7 +118,8 @@ async fn drop_history(
     let commands = drop_commands(transaction, of, before).await?;
     let jobs = drop_jobs(transaction, of, first_kept).await?;
     let fires = drop_fires(transaction, of, first_kept).await?;
-    let deliveries = drop_hook_deliveries(transaction, of, first_kept).await?;
+    let first_kept_delivery = first_id_at(hook_deliveries_before);
+    let deliveries = drop_hook_deliveries(transaction, of, first_kept_delivery).await?;
     let approvals = drop_approvals(transaction, of, first_kept).await?;
     let alerts = drop_alerts(transaction, of, first_kept).await?;
     let may_have_more =
@@ -121,7 +127,17 @@ async fn drop_history(
     Ok(Dropped { may_have_more, ..commands })
 }
 
-/// A slice of fires that have a job or never will.
+/// A job that has not ended, with the id in this column.
+fn open_job<Of: EntityTrait>(of: Of, id: Of::Column) -> SelectStatement {
+    Query::select()
+        .expr(Expr::val(1))
+        .from(job::Entity)
+        .and_where(Expr::col((job::Entity, job::Column::Id)).equals((of, id)))
+        .and_where(Expr::col((job::Entity, job::Column::FinishedAt)).is_null())
+        .take()
+}
+
+/// A slice of fires that never will have a job, or whose job has ended: an open one keeps others from starting.
 async fn drop_fires(
     transaction: &DatabaseTransaction,
     of: Option<TenantId>,
@@ -129,6 +145,7 @@ async fn drop_fires(
 ) -> Result<bool, StoreError> {
     let mut old =
         fire::Entity::find().filter(FireId.lt(before)).filter(fire::Column::LookAt.is_null());
+    old = old.filter(Expr::not_exists(open_job(fire::Entity, fire::Column::JobId)));
     if let Some(tenant_id) = of {
         old = old.filter(fire::Column::TenantId.eq(tenant_id));
     }
@@ -136,13 +153,15 @@ async fn drop_fires(
     drop_by_id::<fire::Entity>(transaction, FireId, ids).await
 }
 
-/// A slice of deliveries to hooks.
+/// A slice of deliveries to hooks whose job has ended.
 async fn drop_hook_deliveries(
     transaction: &DatabaseTransaction,
     of: Option<TenantId>,
     before: Uuid,
 ) -> Result<bool, StoreError> {
-    let mut old = hook_delivery::Entity::find().filter(hook_delivery::Column::Id.lt(before));
+    let mut old = hook_delivery::Entity::find()
+        .filter(hook_delivery::Column::Id.lt(before))
+        .filter(Expr::not_exists(open_job(hook_delivery::Entity, hook_delivery::Column::JobId)));
     if let Some(tenant_id) = of {
         old = old.filter(hook_delivery::Column::TenantId.eq(tenant_id));
     }
@@ -166,7 +185,7 @@ async fn drop_alerts(
     drop_by_id::<alert::Entity>(transaction, alert::Column::Id, ids).await
 }
 
-/// A slice of requests for approval that have ended.
+/// A slice of requests for approval that have ended, and whose job has.
 async fn drop_approvals(
     transaction: &DatabaseTransaction,
     of: Option<TenantId>,
@@ -174,7 +193,8 @@ async fn drop_approvals(
 ) -> Result<bool, StoreError> {
     let mut old = approval::Entity::find()
         .filter(approval::Column::Id.lt(before))
-        .filter(approval::Column::State.ne(ApprovalState::Pending));
+        .filter(approval::Column::State.ne(ApprovalState::Pending))
+        .filter(Expr::not_exists(open_job(approval::Entity, approval::Column::JobId)));
     if let Some(tenant_id) = of {
         old = old.filter(approval::Column::TenantId.eq(tenant_id));
     }

@@ -25,6 +25,7 @@ use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::command;
 use crate::store::entities::library::assignment;
+use crate::store::entities::operations::storage_purge;
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows::pad_to_power_of_two;
@@ -81,6 +82,7 @@ impl RecordTaskRuns {
     async fn write(&self, tx: &WriteTx<'_>) -> Result<RecordedRuns, DbErr> {
         let assignments = self.assignments(tx).await?;
         let versions = self.versions(tx, &assignments).await?;
+        let purged_before = self.purged_before(tx).await?;
         let mut owners = self.known_owners(tx).await?;
         let mut stored = RecordedRuns::new();
         let (mut commands, mut entries) = (Vec::new(), Vec::new());
@@ -99,6 +101,8 @@ impl RecordTaskRuns {
                 }
                 Some(_) => {}
                 None if !self.is_plausible(run, assignment, &versions) => {}
+                // It was recorded and deleted, or is as old as what was.
+                None if self.start_of(run) < purged_before => {}
                 None if run.is_service
                     && !starts.entry(assignment.id).or_default().admit(self.start_of(run)) => {}
                 None => {
@@ -137,6 +141,12 @@ impl RecordTaskRuns {
             found.extend(rows.into_iter().map(|row| (row.id, row.into())));
         }
         Ok(found)
+    }
+
+    /// History from before this instant was deleted on request.
+    async fn purged_before(&self, tx: &WriteTx<'_>) -> Result<Timestamp, DbErr> {
+        let last = storage_purge::Entity::find_by_id(self.tenant_id).all(tx.transaction).await?;
+        Ok(last.first().map_or(Timestamp(0), |purge| purge.history_before))
     }
 
     /// The agents of the commands that exist already, and how much of their newest output is kept.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use muster_protocol::library::{ScriptDocument, sha256_hex};
-use muster_protocol::package::{PackageDocument, TaskRun};
+use muster_protocol::package::{MIN_TASK_INTERVAL_MS, PackageDocument, TaskRun};
 use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _};
 
 use super::RecordTaskRuns;
@@ -26,10 +26,10 @@ struct Version {
 }
 
 impl Versions {
-    /// True if a run can be one of its version: its hashes, and for a task its due time. A version that is deleted
-    /// can't be compared.
+    /// True if a run can be one of its version: its hashes, and for a task its due time. Of a version that is deleted
+    /// only the due time can be checked, and that the assignment may have named it.
     pub fn may_have(&self, run: &TaskRun, of: &AssignmentRecord) -> bool {
-        let Some(version) = self.of(run, of) else { return true };
+        let Some(version) = self.of(run, of) else { return may_have_deleted(run, of) };
         let schedule = match of.kind {
             AssignedKind::Script => of.schedule(),
             AssignedKind::Task | AssignedKind::Service => {
@@ -51,6 +51,19 @@ impl Versions {
     fn of(&self, run: &TaskRun, of: &AssignmentRecord) -> Option<&Version> {
         self.0.get(&(of.script(), run.package.version.clone()))
     }
+}
+
+/// An assignment that was never changed has named one version only.
+fn may_have_deleted(run: &TaskRun, of: &AssignmentRecord) -> bool {
+    let version = &run.package.version;
+    let is_canonical = version.parse().is_ok_and(|number: u32| number.to_string() == *version);
+    let was_named =
+        *version == of.content_version || of.changed_at != of.created_at || of.deleted_at.is_some();
+    was_named
+        && (of.kind != AssignedKind::Script || is_canonical)
+        && of.schedule().is_none_or(|schedule| schedule.may_be_due(run.due_at_ms))
+        // No schedule is finer.
+        && (run.is_service || run.due_at_ms.is_multiple_of(MIN_TASK_INTERVAL_MS))
 }
 
 impl Version {
