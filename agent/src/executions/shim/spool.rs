@@ -60,11 +60,13 @@ impl OutputSpool {
     pub fn admits(&mut self, file_bytes: u64, payload: usize) -> bool {
         let headers = RECORD_HEADER_BYTES * (self.held.len() + 1);
         let needed = (headers + payload) as u64 + self.held_bytes + LINE_BYTES;
-        if !self.has_space(file_bytes, needed) {
+        let mut fits = self.has_space(file_bytes, needed);
+        if !fits {
             self.released_bytes = output_release::released_bytes(&self.output);
-            self.is_full = !self.has_space(file_bytes, needed);
+            fits = self.has_space(file_bytes, needed);
         }
-        !self.is_full && !self.is_over_quota
+        self.is_full = !fits;
+        fits && !self.is_over_quota
     }
 
     fn has_space(&self, file_bytes: u64, needed: u64) -> bool {

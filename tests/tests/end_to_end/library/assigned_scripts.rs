@@ -184,7 +184,7 @@ async fn a_host_whose_key_is_disabled_runs_nothing_until_it_is_enabled() {
     let path = assign(&fixture, assignment("library:tick")).await;
     eventually("the script has run", async || (lines(&log) > 0).then_some(())).await;
     let key = format!("/api/agents/keys/{key_id}");
-    fixture.api.patch(&key, json!({"enabled": false})).await.expect(200);
+    fixture.api.patch(&key, json!({"status": "disabled"})).await.expect(200);
     let cursors = agent.state_dir().join("task_cursors");
     let skipped = || {
         let file = std::fs::read_dir(&cursors).ok()?.next()?.ok()?.path();
@@ -196,7 +196,7 @@ async fn a_host_whose_key_is_disabled_runs_nothing_until_it_is_enabled() {
     let runs_before = lines(&log);
     eventually("more are skipped", async || skipped().filter(|n| *n > before + 1)).await;
     assert_eq!(lines(&log), runs_before, "nothing runs");
-    fixture.api.patch(&key, json!({"enabled": true})).await.expect(200);
+    fixture.api.patch(&key, json!({"status": "active"})).await.expect(200);
     eventually("it runs again", async || (lines(&log) > runs_before).then_some(())).await;
     fixture.api.delete(&path).await.expect(204);
 }
