@@ -47,6 +47,7 @@ mod input {
 mod output {
     pub mod line_diff;
     pub mod printer;
+    pub mod state_colours;
     pub mod table;
     pub mod terminal_filter;
     pub mod text;
@@ -174,12 +175,16 @@ fn run(cli: cli::Cli) -> anyhow::Result<u8> {
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
+    let is_json = cli.json;
     let result = runtime.block_on(cli::dispatch(cli));
     // A blocked write to a terminal must not keep an interrupted process alive.
     runtime.shutdown_background();
     Ok(result.unwrap_or_else(|error| {
         if !error.is_closed_pipe() {
-            report(&error);
+            match is_json {
+                true => report_json(&error),
+                false => report(&error),
+            }
         }
         error.exit_code()
     }))
@@ -193,6 +198,16 @@ const TYPED_CODES: [&str; 5] = [
     "invalid_setup_token",
     "invalid_bootstrap_key",
 ];
+
+/// For programs: one document on standard error.
+fn report_json(error: &CliError) {
+    let mut document = serde_json::json!({ "error": muster_protocol::error_chain(error) });
+    if let CliError::Refused(problem) = error {
+        document["code"] = problem.code.as_str().into();
+        document["status"] = problem.status.into();
+    }
+    print_note(&document.to_string());
+}
 
 fn report(error: &CliError) {
     // `print_note` replaces line breaks, so that text from the server can't forge lines. The breaks in an

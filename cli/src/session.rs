@@ -219,8 +219,10 @@ impl Session {
         }
         let noun = collection.trim_end_matches('s');
         let Some(prefix) = id_prefix::checked(typed) else {
-            let message =
-                format!("\"{typed}\" is not an id of a {noun}; see `muster {collection}`");
+            let message = format!(
+                "\"{typed}\" is no id of {}, nor its first 8 characters or more; see `muster {collection}`",
+                with_article(noun)
+            );
             return Err(CliError::Usage(message));
         };
         id_prefix::find(noun, &prefix, &self.starting_with(collection, &prefix).await?, sanitize)
@@ -248,6 +250,8 @@ impl Session {
         segments: &[&str],
     ) -> Result<u8, CliError> {
         let answer = self.api.json(self.api.request(Method::DELETE, segments)).await?;
+        // An empty answer says nothing to a program.
+        let answer = if answer.is_null() { json!({ "deleted": typed }) } else { answer };
         self.output.answer(&answer, |_| sanitize(&format!("{noun} {typed} is deleted.")))?;
         Ok(0)
     }
@@ -286,6 +290,11 @@ impl Session {
         }
         CliError::Interrupted(format!("interrupted; see `muster {collection} show {id}`"))
     }
+}
+
+fn with_article(noun: &str) -> String {
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {noun}")
 }
 
 /// The error for a word that names no agent, or more than one.

@@ -77,8 +77,8 @@ enum Command {
     /// have ended, with their output, deliveries, events and telemetry. Open work and audit logs stay. Takes the
     /// options of `serve`
     Purge {
-        /// Delete what is older than this number of days; 0 deletes everything that has ended
-        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(..=MAX_PURGE_DAYS))]
+        /// Delete what is older than this number of days, such as 30 or 30d; 0 deletes everything that has ended
+        #[arg(long, value_name = "DAYS", value_parser = days)]
         older_than: u64,
         #[command(flatten)]
         sources: Box<ConfigSources>,
@@ -314,6 +314,15 @@ fn reset_second_factor(config: &Config, email: &str) -> anyhow::Result<()> {
         .build()?
         .block_on(muster_server::boot::reset_second_factor(config, email))?;
     print(&format!("{email} has no second factor any more, and is signed out\n"))
+}
+
+/// A number of days, with or without its unit.
+fn days(typed: &str) -> Result<u64, String> {
+    let number = typed.strip_suffix('d').unwrap_or(typed);
+    let days = number.parse().ok().filter(|days| *days <= MAX_PURGE_DAYS);
+    days.ok_or_else(|| {
+        format!("use a number of days from 0 to {MAX_PURGE_DAYS}, such as 30 or 30d")
+    })
 }
 
 fn purge(config: &Config, days: u64) -> anyhow::Result<()> {

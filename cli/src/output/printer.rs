@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use console::Term;
 use serde_json::Value;
 
+use super::state_colours::paint;
 use super::table::{Column, details, table};
 use super::text::sanitize;
 use super::time_format::TimeFormat;
@@ -30,7 +31,7 @@ impl Output {
         text: impl FnOnce(&Value) -> String,
     ) -> Result<(), CliError> {
         if !self.json {
-            return print(&text(value));
+            return print(&paint(&text(value), console::colors_enabled()));
         }
         let text = serde_json::to_string_pretty(value)
             .map_err(|error| CliError::Answer(error.to_string()))?;
@@ -87,5 +88,6 @@ pub fn print(text: &str) -> Result<(), CliError> {
 
 /// Writes a line to standard error, and ignores errors.
 pub fn print_note(text: &str) {
-    let _ = writeln!(io::stderr(), "{}", sanitize(text));
+    let text = paint(&sanitize(text), console::colors_enabled_stderr());
+    let _ = writeln!(io::stderr(), "{text}");
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
 use serde_json::Value;
 
+use super::state_colours::mark;
 use super::text::sanitize;
 use super::time_format::TimeFormat;
 
@@ -19,6 +20,8 @@ const WIDTH_WITH_IDS: u16 = 80;
 /// How much of an id a narrow list shows, the least first: the first part is unique to a millisecond. All
 /// commands take the beginning of an id.
 const ID_LENGTHS: [usize; 2] = [13, 23];
+/// Columns whose values have colours on a terminal.
+const STATE_HEADINGS: [&str; 5] = ["STATE", "STATUS", "OUTCOME", "HEALTH", "LAST RESULT"];
 /// Levels of nested objects that are shown field by field. Deeper levels are shown as JSON.
 const MAX_DEPTH: usize = 4;
 
@@ -79,6 +82,7 @@ impl Column {
         match (self.is_instant(), is_narrow) {
             (true, true) => time.short_instant(&text),
             (true, false) => time.instant(&text),
+            (false, _) if STATE_HEADINGS.contains(&self.heading) => mark(&text),
             (false, _) => text,
         }
     }
@@ -216,7 +220,8 @@ fn add_fields(table: &mut Table, before: &str, value: &Value, depth: usize, time
                 let shown = cell(Some(value));
                 let shown = match name.rsplit('.').next() {
                     Some("explanation" | "error") => time.sentence(&shown),
-                    Some("at") => time.instant(&shown),
+                    Some("state" | "status") => mark(&shown),
+                    Some("at" | "not_before" | "history_before") => time.instant(&shown),
                     Some(last) if last.ends_with("_at") || last.ends_with("_since") => {
                         time.instant(&shown)
                     }

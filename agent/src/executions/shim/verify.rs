@@ -210,7 +210,8 @@ pub fn library_interpreter(name: &str) -> Result<PathBuf, ScriptRefusal> {
     let usual = USUAL_INTERPRETERS.iter().find(|(known, _)| *known == ending);
     let mut programs = usual.iter().flat_map(|(_, programs)| programs.iter());
     let found = programs.find_map(|name| program(name).ok());
-    found.ok_or_else(|| ScriptRefusal::UnknownProgram(name.to_owned()))
+    let wanted = usual.and_then(|(_, programs)| programs.first()).map_or(name, |program| *program);
+    found.ok_or_else(|| ScriptRefusal::UnknownProgram(wanted.to_owned()))
 }
 
 /// The program that runs a script's file: the listed one, or for a file that is not executable the

@@ -47,7 +47,7 @@ pub const OPTIONS: OptionNames = &[
     option("state", "--state").expects("names of execution states, such as failed,lost"),
     option("created_after", "--since"),
     option("created_before", "--until"),
-    option("trigger", "--trigger").expects("api or retry"),
+    option("trigger", "--trigger").expects("api, retry, schedule, hook, group, task or service"),
     option("requested_by", "--by").expects("an id"),
     option("job_id", "--job").expects("an id"),
     option("confirm_agent_count", "--confirm-agents"),
@@ -103,13 +103,13 @@ struct ExecutionFilter {
     /// Only created before then, in the same forms
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// Only with this trigger: api or retry
+    /// Only with this trigger: api, retry, schedule, hook, group, task or service
     #[arg(long)]
     trigger: Option<String>,
-    /// Only requested with the API key of this id
-    #[arg(long, value_name = "KEY_ID")]
+    /// Only requested with this API key, by its name or id, or by the member with this id
+    #[arg(long, value_name = "KEY")]
     by: Option<String>,
-    /// Only of the job with this id
+    /// Only of this job: its id, or the first 8 characters or more
     #[arg(long, value_name = "JOB_ID")]
     job: Option<String>,
     #[command(flatten)]
@@ -227,6 +227,16 @@ async fn show_list(filter: ExecutionFilter, session: &Session) -> Result<u8, Cli
         Some(agent) => Some(session.id_of(ResourceKind::Agent, agent).await?),
         None => None,
     };
+    let job_id = match &filter.job {
+        Some(job) => Some(session.work_id("jobs", job).await?),
+        None => None,
+    };
+    let requested_by = match &filter.by {
+        Some(by) if Uuid::try_parse(by).is_err() => {
+            Some(session.id_of(ResourceKind::ApiKey, by).await?)
+        }
+        by => by.clone(),
+    };
     let filters = [
         ("agent_id", agent_id),
         ("script", filter.script),
@@ -234,8 +244,8 @@ async fn show_list(filter: ExecutionFilter, session: &Session) -> Result<u8, Cli
         ("created_after", at(filter.since)?),
         ("created_before", at(filter.until)?),
         ("trigger", filter.trigger),
-        ("requested_by", filter.by),
-        ("job_id", filter.job),
+        ("requested_by", requested_by),
+        ("job_id", job_id),
     ];
     let filters: Vec<_> = filters
         .iter()

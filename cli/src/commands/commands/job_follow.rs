@@ -13,6 +13,7 @@ use crate::commands::commands::job_progress::{counts, current_wave, summarize_co
 use crate::error::CliError;
 use crate::exit_status::is_terminal;
 use crate::output::printer::print_note;
+use crate::output::state_colours::mark;
 use crate::output::text::{pluralize, sanitize};
 use crate::output::time_format::shown_milliseconds;
 use crate::session::Session;
@@ -228,7 +229,7 @@ pub fn ended_line(name: &str, execution: &Value) -> String {
         "" => String::new(),
         error => format!(": {error}"),
     };
-    format!("{name}: {}{duration}{error}", text(execution, "state"))
+    format!("{name}: {}{duration}{error}", mark(text(execution, "state")))
 }
 
 /// The name of an execution's agent, or its id.
@@ -272,11 +273,13 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::state_colours::paint;
     use serde_json::json;
 
     #[test]
     fn line_names_agent_state_duration_and_reason() {
         let failed = json!({"state": "failed", "duration_ms": 210, "error": "the script exited with code 3"});
+        let ended_line = |name, execution: &Value| paint(&ended_line(name, execution), false);
         assert_eq!(
             ended_line("web-1", &failed),
             "web-1: failed in 210 ms: the script exited with code 3"

@@ -108,7 +108,7 @@ enum Action {
         #[command(flatten)]
         show: ShowOptions,
     },
-    /// Wait for the end of a job in silence; exits with 0 if it succeeded, else with 1
+    /// Wait for the end of a job, and print its result; exits with 0 if it succeeded, else with 1
     Wait {
         /// Id of the job, or its first 8 characters or more
         job: String,

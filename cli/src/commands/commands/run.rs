@@ -264,17 +264,14 @@ impl Args {
         Ok(data)
     }
 
-    /// An option that only a run on many agents has.
-    fn option_of_jobs(&self) -> Option<&'static str> {
-        let given = [
-            (self.rollout.body().is_some(), "--wave"),
-            (self.rollout.is_given(), "--offline"),
-            (self.webhook.is_some(), "--webhook"),
-            (self.on_mismatch == OnMismatch::Skip, "--on-mismatch skip"),
-            (self.show, "--show"),
-            (self.cancel_on_interrupt, "--cancel-on-interrupt"),
-        ];
-        given.into_iter().find(|(is_given, _)| *is_given).map(|(_, option)| option)
+    /// True with an option that only a job has.
+    fn has_option_of_jobs(&self) -> bool {
+        self.rollout.body().is_some()
+            || self.rollout.is_given()
+            || self.webhook.is_some()
+            || self.on_mismatch == OnMismatch::Skip
+            || self.show
+            || self.cancel_on_interrupt
     }
 
     /// The body of a job, without the fields of [`Args::add_delivery`].
@@ -321,13 +318,9 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     }
     match args.target()?.0 {
         RunTarget::OneAgent(agent) => {
-            if !args.run.is_given()
-                && let Some(option) = args.option_of_jobs()
-            {
-                return Err(usage(&format!("{option} needs --on or --tag, or several agents")));
-            }
             let agent_id = session.agent_id(agent, data.get("secret_parameters").is_some()).await?;
-            if args.run.is_given() {
+            // Only a job has these options.
+            if args.run.is_given() || args.has_option_of_jobs() {
                 return run_job(&args, session, data, json!({ "ids": [agent_id] })).await;
             }
             if args.dry_run {

@@ -46,7 +46,7 @@ pub struct Args {
     file: Option<PathBuf>,
     /// Continue the download of this execution, instead of reading the file again; then the only argument is FILE
     #[arg(long, value_name = "EXECUTION")]
-    resume: Option<Uuid>,
+    resume: Option<String>,
     /// Replace a file that exists
     #[arg(long)]
     force: bool,
@@ -73,7 +73,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let to = to.ok_or_else(|| {
                 CliError::Usage("name the file: muster pull --resume ID FILE".into())
             })?;
-            (id.to_string(), to)
+            (session.work_id("executions", id).await?, to)
         }
         None => {
             let place = place::read(args.place.as_deref().unwrap_or_default())?;

@@ -35,13 +35,13 @@ enum Action {
     },
     /// Show an uploaded file
     Show {
-        /// Id of the file
-        file: uuid::Uuid,
+        /// Id of the file, or its first 8 characters or more
+        file: String,
     },
     /// Delete an uploaded file; hosts keep what they have written
     Delete {
-        /// Id of the file
-        file: uuid::Uuid,
+        /// Id of the file, or its first 8 characters or more
+        file: String,
     },
 }
 
@@ -56,9 +56,13 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let (limit, columns, segments) = (limit.into(), &COLUMNS, &["files"]);
             List { segments, filters: &[], limit, columns, empty }.show(session).await
         }
-        Action::Show { file } => session.show(&["files", &file.to_string()]).await,
+        Action::Show { file } => {
+            let id = session.work_id("files", &file).await?;
+            session.show(&["files", &id]).await
+        }
         Action::Delete { file } => {
-            session.delete(("File", &file.to_string()), &["files", &file.to_string()]).await
+            let id = session.work_id("files", &file).await?;
+            session.delete(("File", &id), &["files", &id]).await
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::error::CliError;
 use crate::exit_status::{exit_status, is_output_incomplete};
 use crate::interrupt::Interrupts;
 use crate::output::printer::print_note;
+use crate::output::state_colours::mark;
 use crate::output::terminal_filter::FilteredTerminal;
 use crate::session::Session;
 
@@ -53,9 +54,20 @@ pub async fn run(
         print_note(&format!("{note}; ^C withdraws it"));
     }
     tokio::select! {
-        ended = wait_for_end(session, id, raw) => ended,
+        ended = wait_for_end(session, id, raw) => ended.map_err(|error| after_start(error, id)),
         never = queue_note::print_when_queued(session, id) => match never {},
         error = session.cancel_on_interrupt("commands", id, &mut interrupts) => Err(error),
+    }
+}
+
+/// The script runs, whatever is wrong with reading its result.
+fn after_start(error: CliError, id: &str) -> CliError {
+    match error {
+        CliError::Refused(problem) => {
+            print_note(&format!("the script was sent, as {id}; don't send it again"));
+            CliError::Refused(problem)
+        }
+        error => error,
     }
 }
 
@@ -79,11 +91,30 @@ async fn wait_for_end(session: &Session, id: &str, raw: bool) -> Result<u8, CliE
     if is_output_incomplete(&command) {
         print_note("warning: some of the output is missing");
     }
+    if !session.output.json && command["data"]["steps"].is_array() {
+        let request = session.api.request(Method::GET, &["executions", id]);
+        print_steps(&session.api.json_with_retries(request).await?);
+    }
     let status = exit_status(&command);
     if let Some(message) = status.message {
         print_note(&message);
     }
     Ok(status.code)
+}
+
+/// How each step ended, if there are several and not all succeeded.
+fn print_steps(execution: &Value) {
+    let steps = execution["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let state = |step: &Value| step["state"].as_str().unwrap_or_default().to_owned();
+    if steps.iter().all(|step| state(step) == "succeeded") {
+        return;
+    }
+    for (number, step) in steps.iter().enumerate() {
+        let name = step["name"].as_str().or_else(|| step["script"].as_str()).unwrap_or_default();
+        let exit = step["exit_code"].as_i64().filter(|code| *code != 0);
+        let exit = exit.map(|code| format!(" (exit code {code})")).unwrap_or_default();
+        print_note(&format!("step {} {name}: {}{exit}", number + 1, mark(&state(step))));
+    }
 }
 
 /// Where a stream goes: unchanged, or filtered for a terminal.

@@ -6,13 +6,15 @@ use muster_protocol::error_chain;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::local_script::LocalScript;
+use super::local_script::{Description, LocalScript, Places};
 use super::open_folder::OpenFolder;
 use super::signing::{SignatureOptions, check_leap, is_signed_by, sign_version};
 use super::{get, number_of};
 use crate::error::CliError;
+use crate::explanation::explain;
+use crate::output::line_diff::line_diff;
 use crate::output::printer::print_note;
-use crate::output::text::sanitize;
+use crate::output::text::{sanitize, sanitize_lines};
 use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
@@ -27,6 +29,9 @@ pub struct PushOptions {
     message: Option<String>,
     #[command(flatten)]
     signature: SignatureOptions,
+    /// Shows the lines that differ, and has the exit status of `diff`.
+    #[arg(skip)]
+    compares: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -42,7 +47,7 @@ impl PushOptions {
     /// Only compares.
     pub fn comparing(folder: PathBuf) -> Self {
         let signature = SignatureOptions::default();
-        Self { folder, dry_run: true, message: None, signature }
+        Self { folder, dry_run: true, message: None, signature, compares: true }
     }
 }
 
@@ -62,6 +67,7 @@ struct ServerScript {
 /// [`CliError`]; what was saved before stays.
 pub async fn push(options: PushOptions, session: &Session) -> Result<u8, CliError> {
     let mut items = Vec::new();
+    let (mut differ, mut refused) = (false, false);
     for local in LocalScript::read_all(&options.folder)? {
         let server = find(session, &local.name).await?;
         let is_signed = match (&server, options.signature.publisher()?) {
@@ -77,16 +83,66 @@ pub async fn push(options: PushOptions, session: &Session) -> Result<u8, CliErro
             Some(_) if !is_signed => "sign",
             Some(_) => "unchanged",
         };
-        if !options.dry_run && action != "unchanged" {
-            save(&options, session, &local, server.as_ref(), action)
-                .await
-                .inspect_err(|_| print_note(&format!("`{}` was not saved", local.name)))?;
+        differ |= action != "unchanged";
+        let mut item = json!({"name": local.name, "action": action, "sha256": local.sha256()});
+        if let Some(server) = server.as_ref().filter(|_| options.compares) {
+            item["diff"] = difference(&server.script, &local).into();
         }
-        items.push(json!({"name": local.name, "action": action, "sha256": local.sha256()}));
+        let saved = match (action, options.dry_run) {
+            ("unchanged", _) => Ok(()),
+            // The rules that the server has too.
+            (_, true) => local.document(1).map(drop),
+            (_, false) => save(&options, session, &local, server.as_ref(), action).await,
+        };
+        match saved {
+            Ok(()) => {}
+            // The other scripts have nothing to do with it.
+            Err(error @ (CliError::Usage(_) | CliError::Refused(_) | CliError::Answer(_))) => {
+                refused = true;
+                let reason = sanitize(&error_chain(&explain(error, super::OPTIONS)));
+                print_note(&format!("`{}` is not saved: {reason}", sanitize(&local.name)));
+                item["action"] = "refused".into();
+                item["reason"] = reason.into();
+            }
+            Err(error) => {
+                print_note(&format!("`{}` was not saved", local.name));
+                return Err(error);
+            }
+        }
+        items.push(item);
     }
     let answer = json!({"items": items, "dry_run": options.dry_run});
     session.output.answer(&answer, lines)?;
-    Ok(0)
+    Ok(u8::from(refused || options.compares && differ))
+}
+
+/// The lines that differ, of the description and of the text.
+fn difference(server: &LocalScript, local: &LocalScript) -> Option<String> {
+    let described = |script: &LocalScript| {
+        // The names of files are the person's own.
+        let file = local.description.file.clone();
+        let description = Description {
+            file,
+            name: local.description.name.clone(),
+            ..script.description.clone()
+        };
+        toml::to_string_pretty(&description).unwrap_or_default()
+    };
+    let parts = [
+        (described(server), described(local)),
+        (server.body.clone(), local.body.clone()),
+        (
+            server.requirements.clone().unwrap_or_default(),
+            local.requirements.clone().unwrap_or_default(),
+        ),
+    ];
+    let differ = parts.iter().filter(|(before, after)| before != after);
+    let lines: Vec<String> = differ
+        .flat_map(|(before, after)| {
+            line_diff(before, after).unwrap_or_else(|| vec!["  too long to compare".to_owned()])
+        })
+        .collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 async fn save(
@@ -160,10 +216,12 @@ pub async fn pull(options: PullOptions, session: &Session) -> Result<u8, CliErro
         true if options.folder.exists() => Some(OpenFolder::open(&options.folder)?),
         true => None,
     };
+    // A script that is in the folder is written where it is.
+    let known = root.as_ref().map(LocalScript::places).transpose()?.unwrap_or_default();
     let mut items = Vec::with_capacity(scripts.len());
     let mut skipped = 0;
     for script in &scripts {
-        let item = match pull_one(session, script, root.as_ref(), options.dry_run).await {
+        let item = match pull_one(session, script, (root.as_ref(), &known), options.dry_run).await {
             Ok(item) => item,
             // The other scripts have nothing to do with it.
             Err(error @ (CliError::Answer(_) | CliError::Usage(_) | CliError::File { .. })) => {
@@ -185,15 +243,27 @@ pub async fn pull(options: PullOptions, session: &Session) -> Result<u8, CliErro
 async fn pull_one(
     session: &Session,
     script: &Value,
-    root: Option<&OpenFolder>,
+    (root, known): (Option<&OpenFolder>, &Places),
     is_dry_run: bool,
 ) -> Result<Value, CliError> {
-    let script = read(session, script).await?.script;
-    let before = root.and_then(|root| script.written(root).ok().flatten());
+    let mut script = read(session, script).await?.script;
+    let place = known.get(&script.name);
+    if let Some(place) = place {
+        script.description.file.clone_from(&place.file);
+        script.description.name.clone_from(&place.name);
+    }
+    let before = match (root, place) {
+        (Some(root), Some(place)) => LocalScript::read_at(root, &place.folders).ok().flatten(),
+        (Some(root), None) => script.written(root).ok().flatten(),
+        (None, _) => None,
+    };
     let is_same =
         before.is_some_and(|was| was.runs_the_same(&script) && was.shows_the_same(&script));
     if let (false, false, Some(root)) = (is_same, is_dry_run, root) {
-        script.write(root)?;
+        match place {
+            Some(place) => script.write_at(root, &place.folders)?,
+            None => script.write(root)?,
+        }
     }
     let action = if is_same { "unchanged" } else { "write" };
     Ok(json!({"name": script.name, "action": action, "sha256": script.sha256()}))
@@ -233,9 +303,15 @@ pub fn lines(answer: &Value) -> String {
     let mut lines: Vec<String> = items
         .into_iter()
         .flatten()
-        .map(|item| format!("{:<9}  {}", text(item, "action"), sanitize(&text(item, "name"))))
+        .map(|item| {
+            let line = format!("{:<9}  {}", text(item, "action"), sanitize(&text(item, "name")));
+            match item["diff"].as_str() {
+                Some(diff) => format!("{line}\n{}", sanitize_lines(diff)),
+                None => line,
+            }
+        })
         .collect();
-    if answer["dry_run"] == true {
+    if answer["dry_run"] == true && answer["items"][0].get("diff").is_none() {
         lines.push("nothing was changed".to_owned());
     }
     lines.join("\n")

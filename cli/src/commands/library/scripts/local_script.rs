@@ -1,5 +1,7 @@
 //! A script in a folder: `script.toml` and the file with its text.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 
 use muster_protocol::library::{
@@ -67,7 +69,66 @@ pub struct LocalScript {
     pub requirements: Option<String>,
 }
 
+/// Where the scripts of a working tree are, by their names.
+pub type Places = BTreeMap<String, Place>;
+
+/// Where a script is in a working tree.
+#[derive(Debug)]
+pub struct Place {
+    /// From the outside to the inside.
+    pub folders: Vec<OsString>,
+    pub file: String,
+    /// Absent if the folder's name is the script's.
+    pub name: Option<String>,
+}
+
 impl LocalScript {
+    /// Where the scripts of a folder are. Those that can't be read are left out.
+    ///
+    /// # Errors
+    /// [`CliError`] if the folder can't be listed.
+    pub fn places(root: &OpenFolder) -> Result<Places, CliError> {
+        let mut places = Places::new();
+        let mut folders: Vec<Vec<OsString>> = vec![Vec::new()];
+        while let Some(path) = folders.pop() {
+            let Some(folder) = open_at(root, &path)? else { continue };
+            match Self::read(&folder) {
+                Ok(Some(script)) => {
+                    let Description { file, name, .. } = script.description;
+                    places.insert(script.name, Place { folders: path, file, name });
+                }
+                Ok(None) if path.len() < MAX_FOLDER_DEPTH => {
+                    let inner = folder.folder_names()?.into_iter();
+                    folders.extend(inner.map(|name| [path.as_slice(), &[name]].concat()));
+                }
+                Ok(None) | Err(_) => {}
+            }
+        }
+        Ok(places)
+    }
+
+    /// The script of a folder within a working tree.
+    ///
+    /// # Errors
+    /// As [`LocalScript::read`].
+    pub fn read_at(root: &OpenFolder, folders: &[OsString]) -> Result<Option<Self>, CliError> {
+        match open_at(root, folders)? {
+            Some(folder) => Self::read(&folder),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes it to a folder within a working tree.
+    ///
+    /// # Errors
+    /// [`CliError`] names the file.
+    pub fn write_at(&self, root: &OpenFolder, folders: &[OsString]) -> Result<(), CliError> {
+        match open_at(root, folders)? {
+            Some(folder) => self.write_into(&folder),
+            None => Err(CliError::Usage("its folder is gone".into())),
+        }
+    }
+
     /// Reads the scripts of a folder, in the order of their names.
     ///
     /// # Errors
@@ -138,13 +199,16 @@ impl LocalScript {
     /// # Errors
     /// [`CliError`] names the file.
     pub fn write(&self, root: &OpenFolder) -> Result<(), CliError> {
-        let text = toml::to_string_pretty(&self.description)
-            .map_err(|error| CliError::Answer(error.to_string()))?;
         let mut folder = None;
         for part in self.parts() {
             folder = Some(folder.as_ref().unwrap_or(root).create_folder(part.as_ref())?);
         }
-        let folder = folder.as_ref().unwrap_or(root);
+        self.write_into(folder.as_ref().unwrap_or(root))
+    }
+
+    fn write_into(&self, folder: &OpenFolder) -> Result<(), CliError> {
+        let text = toml::to_string_pretty(&self.description)
+            .map_err(|error| CliError::Answer(error.to_string()))?;
         folder.write(DESCRIPTION_FILE.as_ref(), &text)?;
         if let Some(requirements) = &self.requirements {
             let file = requirements_file(&self.description.interpreter);
@@ -289,6 +353,18 @@ impl LocalScript {
     pub fn sha256(&self) -> String {
         sha256_hex(self.body.as_bytes())
     }
+}
+
+/// A folder within a working tree; `None` if it is not there.
+fn open_at(root: &OpenFolder, folders: &[OsString]) -> Result<Option<OpenFolder>, CliError> {
+    let mut folder = OpenFolder::open(root.path())?;
+    for name in folders {
+        match folder.folder(name)? {
+            Some(inner) => folder = inner,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(folder))
 }
 
 fn find(folder: &OpenFolder, depth: usize, found: &mut Vec<LocalScript>) -> Result<(), CliError> {

@@ -180,9 +180,17 @@ fn matches(filter: &AuditFilter) -> Condition {
                 .as_ref()
                 .map(|text| audit_entry::Column::SubjectKind.eq(text.as_str())),
         )
-        .add_option(filter.subject_id.map(|id| audit_entry::Column::SubjectId.eq(id)))
+        .add_option(filter.subject_id.map(about))
         .add_option(filter.after.map(|at| audit_entry::Column::At.gte(at)))
         .add_option(filter.before.map(|at| audit_entry::Column::At.lt(at)))
+}
+
+/// Entries about something, and those about work on an agent with this id: the work is their subject.
+fn about(id: Uuid) -> Condition {
+    let on_agent = format!("%\"agent_id\":\"{id}\"%");
+    Condition::any()
+        .add(audit_entry::Column::SubjectId.eq(id))
+        .add(audit_entry::Column::Detail.like(on_agent))
 }
 
 fn columns(query: Select<audit_entry::Entity>) -> Select<audit_entry::Entity> {
