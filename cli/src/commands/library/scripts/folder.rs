@@ -6,7 +6,7 @@ use muster_protocol::error_chain;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::local_script::{Description, LocalScript, Places};
+use super::local_script::{Description, LocalScript, ScriptPlaces};
 use super::open_folder::OpenFolder;
 use super::signing::{SignatureOptions, check_leap, is_signed_by, sign_version};
 use super::{get, number_of};
@@ -67,7 +67,7 @@ struct ServerScript {
 /// [`CliError`]; what was saved before stays.
 pub async fn push(options: PushOptions, session: &Session) -> Result<u8, CliError> {
     let mut items = Vec::new();
-    let (mut differ, mut refused) = (false, false);
+    let (mut differ, mut exit_code) = (false, 0);
     for local in LocalScript::read_all(&options.folder)? {
         let server = find(session, &local.name).await?;
         let is_signed = match (&server, options.signature.publisher()?) {
@@ -98,7 +98,7 @@ pub async fn push(options: PushOptions, session: &Session) -> Result<u8, CliErro
             Ok(()) => {}
             // The other scripts have nothing to do with it.
             Err(error @ (CliError::Usage(_) | CliError::Refused(_) | CliError::Answer(_))) => {
-                refused = true;
+                exit_code = exit_code.max(error.exit_code());
                 let reason = sanitize(&error_chain(&explain(error, super::OPTIONS)));
                 print_note(&format!("`{}` is not saved: {reason}", sanitize(&local.name)));
                 item["action"] = "refused".into();
@@ -113,7 +113,7 @@ pub async fn push(options: PushOptions, session: &Session) -> Result<u8, CliErro
     }
     let answer = json!({"items": items, "dry_run": options.dry_run});
     session.output.answer(&answer, lines)?;
-    Ok(u8::from(refused || options.compares && differ))
+    Ok(exit_code.max(u8::from(options.compares && differ)))
 }
 
 /// The lines that differ, of the description and of the text.
@@ -243,7 +243,7 @@ pub async fn pull(options: PullOptions, session: &Session) -> Result<u8, CliErro
 async fn pull_one(
     session: &Session,
     script: &Value,
-    (root, known): (Option<&OpenFolder>, &Places),
+    (root, known): (Option<&OpenFolder>, &ScriptPlaces),
     is_dry_run: bool,
 ) -> Result<Value, CliError> {
     let mut script = read(session, script).await?.script;

@@ -70,11 +70,11 @@ pub struct LocalScript {
 }
 
 /// Where the scripts of a working tree are, by their names.
-pub type Places = BTreeMap<String, Place>;
+pub type ScriptPlaces = BTreeMap<String, ScriptPlace>;
 
 /// Where a script is in a working tree.
 #[derive(Debug)]
-pub struct Place {
+pub struct ScriptPlace {
     /// From the outside to the inside.
     pub folders: Vec<OsString>,
     pub file: String,
@@ -87,15 +87,15 @@ impl LocalScript {
     ///
     /// # Errors
     /// [`CliError`] if the folder can't be listed.
-    pub fn places(root: &OpenFolder) -> Result<Places, CliError> {
-        let mut places = Places::new();
+    pub fn places(root: &OpenFolder) -> Result<ScriptPlaces, CliError> {
+        let mut places = ScriptPlaces::new();
         let mut folders: Vec<Vec<OsString>> = vec![Vec::new()];
         while let Some(path) = folders.pop() {
             let Some(folder) = open_at(root, &path)? else { continue };
             match Self::read(&folder) {
                 Ok(Some(script)) => {
                     let Description { file, name, .. } = script.description;
-                    places.insert(script.name, Place { folders: path, file, name });
+                    places.insert(script.name, ScriptPlace { folders: path, file, name });
                 }
                 Ok(None) if path.len() < MAX_FOLDER_DEPTH => {
                     let inner = folder.folder_names()?.into_iter();
