@@ -9657,7 +9657,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:IPlF7WmYwRjXoaK0FR8qnPP3kxqcKf8Axx9oRYEQuuw",
+                     *           "fingerprint": "SHA256:vKH5azW6HcENQ04lqewHW71NWLy+Cd+r4KgUqPSXppw",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000004",
                      *           "ip": "192.0.2.2",
@@ -9670,7 +9670,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v509",
                      *           "policy": "manifest",
-                     *           "public_key": "uej/KFz/G926EqXf7UM3hTQIY/0RAMA6RIzYf6o3kMY=",
+                     *           "public_key": "iDez7DcHEepWKFeipFC3sc6S/TRXjbTo9nCR4D8YzUQ=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -9809,7 +9809,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:IPlF7WmYwRjXoaK0FR8qnPP3kxqcKf8Axx9oRYEQuuw",
+                     *           "fingerprint": "SHA256:vKH5azW6HcENQ04lqewHW71NWLy+Cd+r4KgUqPSXppw",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000004",
                      *           "ip": "192.0.2.2",
@@ -9822,7 +9822,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v509",
                      *           "policy": "manifest",
-                     *           "public_key": "uej/KFz/G926EqXf7UM3hTQIY/0RAMA6RIzYf6o3kMY=",
+                     *           "public_key": "iDez7DcHEepWKFeipFC3sc6S/TRXjbTo9nCR4D8YzUQ=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -11607,7 +11607,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:IPlF7WmYwRjXoaK0FR8qnPP3kxqcKf8Axx9oRYEQuuw",
+                     *       "fingerprint": "SHA256:vKH5azW6HcENQ04lqewHW71NWLy+Cd+r4KgUqPSXppw",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "ip": "192.0.2.2",
@@ -11621,7 +11621,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v509",
                      *       "policy": "manifest",
-                     *       "public_key": "uej/KFz/G926EqXf7UM3hTQIY/0RAMA6RIzYf6o3kMY=",
+                     *       "public_key": "iDez7DcHEepWKFeipFC3sc6S/TRXjbTo9nCR4D8YzUQ=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11907,7 +11907,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:IPlF7WmYwRjXoaK0FR8qnPP3kxqcKf8Axx9oRYEQuuw",
+                     *       "fingerprint": "SHA256:vKH5azW6HcENQ04lqewHW71NWLy+Cd+r4KgUqPSXppw",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "ip": "192.0.2.2",
@@ -11920,7 +11920,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v509",
                      *       "policy": "manifest",
-                     *       "public_key": "uej/KFz/G926EqXf7UM3hTQIY/0RAMA6RIzYf6o3kMY=",
+                     *       "public_key": "iDez7DcHEepWKFeipFC3sc6S/TRXjbTo9nCR4D8YzUQ=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11929,12 +11929,12 @@ export interface operations {
                      *       ],
                      *       "telemetry": {
                      *         "at": "2026-01-31T12:00:00.000Z",
-                     *         "cpu_percent": 19.2,
+                     *         "cpu_percent": 26.2,
                      *         "disk_percent": 0,
-                     *         "load_1m": 4.4,
-                     *         "memory_percent": 25.9,
+                     *         "load_1m": 4.48,
+                     *         "memory_percent": 3.9,
                      *         "running_executions": 0,
-                     *         "uptime_seconds": 15037
+                     *         "uptime_seconds": 17116
                      *       },
                      *       "transport": "websocket",
                      *       "update": null,
@@ -12130,7 +12130,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:IPlF7WmYwRjXoaK0FR8qnPP3kxqcKf8Axx9oRYEQuuw",
+                     *       "fingerprint": "SHA256:vKH5azW6HcENQ04lqewHW71NWLy+Cd+r4KgUqPSXppw",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "ip": "192.0.2.2",
@@ -12143,7 +12143,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v509",
                      *       "policy": "manifest",
-                     *       "public_key": "uej/KFz/G926EqXf7UM3hTQIY/0RAMA6RIzYf6o3kMY=",
+                     *       "public_key": "iDez7DcHEepWKFeipFC3sc6S/TRXjbTo9nCR4D8YzUQ=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -12808,12 +12808,12 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "cpu_percent": 19.2,
+                     *           "cpu_percent": 26.2,
                      *           "disk_percent": 0,
-                     *           "load_1m": 4.4,
-                     *           "memory_percent": 25.9,
+                     *           "load_1m": 4.48,
+                     *           "memory_percent": 3.9,
                      *           "running_executions": 0,
-                     *           "uptime_seconds": 15037
+                     *           "uptime_seconds": 17116
                      *         }
                      *       ]
                      *     }
@@ -13963,7 +13963,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "80e37232d84937d079cb00a21e92c59cca40582e4c1eff1f1a3529ca68122d4c",
+                     *           "agents_sha256": "c950267cbf3002a9410c7ee04aed38c531fc853efebda3cad43d5053fd62bc64",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -13991,7 +13991,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "3b1b608dbef4408058de65c51e7429d284c4799d72908bb61530cc1e97f66e52",
+                     *           "script_sha256": "fa078c567c5b7e31c5141eeded19187e9a90682e29704bd7f97fd4a64cd1b2bb",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -14382,7 +14382,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "80e37232d84937d079cb00a21e92c59cca40582e4c1eff1f1a3529ca68122d4c",
+                     *       "agents_sha256": "c950267cbf3002a9410c7ee04aed38c531fc853efebda3cad43d5053fd62bc64",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14416,7 +14416,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "3b1b608dbef4408058de65c51e7429d284c4799d72908bb61530cc1e97f66e52",
+                     *       "script_sha256": "fa078c567c5b7e31c5141eeded19187e9a90682e29704bd7f97fd4a64cd1b2bb",
                      *       "state": "pending"
                      *     }
                      */
@@ -14512,7 +14512,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "80e37232d84937d079cb00a21e92c59cca40582e4c1eff1f1a3529ca68122d4c",
+                     *       "agents_sha256": "c950267cbf3002a9410c7ee04aed38c531fc853efebda3cad43d5053fd62bc64",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14546,7 +14546,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "3b1b608dbef4408058de65c51e7429d284c4799d72908bb61530cc1e97f66e52",
+                     *       "script_sha256": "fa078c567c5b7e31c5141eeded19187e9a90682e29704bd7f97fd4a64cd1b2bb",
                      *       "state": "approved"
                      *     }
                      */
@@ -14687,7 +14687,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "80e37232d84937d079cb00a21e92c59cca40582e4c1eff1f1a3529ca68122d4c",
+                     *       "agents_sha256": "c950267cbf3002a9410c7ee04aed38c531fc853efebda3cad43d5053fd62bc64",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14721,7 +14721,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "3b1b608dbef4408058de65c51e7429d284c4799d72908bb61530cc1e97f66e52",
+                     *       "script_sha256": "fa078c567c5b7e31c5141eeded19187e9a90682e29704bd7f97fd4a64cd1b2bb",
                      *       "state": "refused"
                      *     }
                      */
@@ -16055,8 +16055,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "3d21934b83da8bc2e4c38ed85a52d8de8014695e3fb48e4bb3c95f4be74f5b02",
-                     *             "old": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841"
+                     *             "new": "213685cf8ebb05f98dc3876b035aff55905eafc53e5be41d86a5dfe51ec0c3c4",
+                     *             "old": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000061",
                      *           "link": 114,
@@ -16207,7 +16207,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841",
+                     *             "key": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000071",
@@ -16227,7 +16227,7 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "b2f7426c0c2fa61d9ee002a8a5a370e32d46fa45bad2e415d5ddbf9c23e7f8cd",
+                     *             "sha256": "6d9daea306367b1edf20b1631be29eb806fca0b755b221c9cd7511af5d7070b7",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000072",
@@ -16247,7 +16247,7 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "d368002235cc7868635e976f52b6460ba4aba780aab162dca3019f7c68a28b88",
+                     *             "sha256": "c14904ec6318c19f68659e95bd29e7bea701649896556f4c35295f08129e5949",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000073",
@@ -16265,7 +16265,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841",
+                     *             "key": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000074",
@@ -16932,7 +16932,7 @@ export interface operations {
                      *           "subject_name": "proxy"
                      *         }
                      *       ],
-                     *       "next_cursor": "68.01a214dd-43de-70d6-bb7a-d605956cd987"
+                     *       "next_cursor": "68.01a214fc-fb11-721e-9f59-505b9d7a27f8"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -17041,10 +17041,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000006","after":0,"public_key":"4mSCQ9Cr55CDGaAcwteTrVgKTrtyFnXuDT81AXqdqAs=","is_complete":false}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000006","after":0,"public_key":"BEfPJmtOKRsu9hRi4AIdJCDhJ/9VZ8xaAmnISFUQFM4=","is_complete":false}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000041","link":102,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000008","subject_name":"fake","detail":{},"source":"127.0.0.1"}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":117,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000004","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"117.01a214dd-5ede-7473-ad58-0d96e85f4adf"}
+                     *     {"type":"end","position":"117.01a214fd-1314-73fc-bdc6-04663960a099"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -17125,10 +17125,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "53d07be610e47e9fb2a40ce1d23e0c60b3ac24cda602621138c30353e3a6a1fd",
+                     *       "hash": "d6681603ef75c2c53d23737e2e463ee2226ff24688023e4c52b84750a4e9ba2e",
                      *       "number": 117,
-                     *       "public_key": "4mSCQ9Cr55CDGaAcwteTrVgKTrtyFnXuDT81AXqdqAs=",
-                     *       "signature": "C63/otsJdFEQkXBUWyNKo2jkv6xqCTYU8iWf/YV5iLhOlGHZmslCM2lpSnJGRzaCqg6MwLn2mpSo9ijpF7R3BA==",
+                     *       "public_key": "BEfPJmtOKRsu9hRi4AIdJCDhJ/9VZ8xaAmnISFUQFM4=",
+                     *       "signature": "bLtGgLmUlf5Tn1f0XIbjHp+nEjxcfz4zA32wT5Ag0zzWv9ERgxC+xMHqvf7b3JmsTo6RFEeJ0+sNRr7cC1mLCA==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000006"
                      *     }
                      */
@@ -17317,10 +17317,10 @@ export interface operations {
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "53d07be610e47e9fb2a40ce1d23e0c60b3ac24cda602621138c30353e3a6a1fd",
+                     *         "hash": "d6681603ef75c2c53d23737e2e463ee2226ff24688023e4c52b84750a4e9ba2e",
                      *         "number": 117,
-                     *         "public_key": "4mSCQ9Cr55CDGaAcwteTrVgKTrtyFnXuDT81AXqdqAs=",
-                     *         "signature": "C63/otsJdFEQkXBUWyNKo2jkv6xqCTYU8iWf/YV5iLhOlGHZmslCM2lpSnJGRzaCqg6MwLn2mpSo9ijpF7R3BA==",
+                     *         "public_key": "BEfPJmtOKRsu9hRi4AIdJCDhJ/9VZ8xaAmnISFUQFM4=",
+                     *         "signature": "bLtGgLmUlf5Tn1f0XIbjHp+nEjxcfz4zA32wT5Ag0zzWv9ERgxC+xMHqvf7b3JmsTo6RFEeJ0+sNRr7cC1mLCA==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000006"
                      *       },
                      *       "is_intact": true,
@@ -18253,8 +18253,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_AfDZ4jDedbrcHljR2oqRKrU_V1HujEMwSWa6FWNiJ51cBJUAlYAQu8MEzngN86aiC4shSUg5fxEwrWGNeMmiNzkwD7fyvHeDPgCkhLRWudnAzPeAaU0PV0W065F8WCL9sTTjqoDfRr82zsdV34GD_xBT56Ad1ulf9N0MRuCYxfSfVeobIaJD33fi2x2J1h6aLdSZ9Vql9givy4KKFvOKTypMKOPvw5Otvv7No04MEqmQE6qMTI8EzWvlLvpWJwOqSaxambG0lorHhBeQe_iFXKeIXr_rtPOt26U3OXXYnE4fvK1aeLw-h4Ar_-zJtdMR25Dnr5Ku7OHq2Y5c8T_zvddL_BwmimxN2alWNbjBd0rU3D1RwvOWwX-PlNEYMfaRn7Nq-F-7PfLb6l5ESMMw1M0Wey1XUvF4FNQ-A95Rc7C8VzlNs2GD8jEyEzAFSRMGxN8RYySZRzQXhDRhlUhhljiC5FiiirWw",
-                 *       "code": "186663"
+                 *       "challenge": "mst_challenge_ASYRl3tt0DDs_mBgJFyNX-pUHk8_nvupD9KdYl8Z3guxE4uU_4u3Dlw3SbQMjKyhgAIDQ-aLCX35wGQB8PGWcdYTG0jiFsUg83CRuVLgzg9HrLTnjIMpZvqtX5ajFVppRgysket-xZq7J4oxI1RoKM8iveUfbw_U6SPzg5-5IkcLCLvgtursCtR_EUWdDle0W0ELN63qYIVehMQ0Wl8hRqf8PogvlRPA8B4j6RjTRq8t6c-t35shvK4jYKbekQ7QOKbRZau7JWIC4eLKp4OfujYpnrlyOjJvmq9-kRRK0F193Q3mWcQ3trb5fa4DS3yGpONs7gSzDfGK6E2IJyUvD4F9Zsqh2_BQjpBOtSqYgoiVQpMb4mvskK0kdUgrphFNRqkRkl881OlcUkEGNUktD2e0msapaPTYNuFgjjEyx1S9AD3hz28yrMXdAF-LRiGNLxcJRQGz_-eQpYkVeo-xSCaM",
+                 *       "code": "463462"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -18826,11 +18826,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_AfDZ4jDedbrcqTH3vtEdXZNfmqMUvZwn0vrdQRPky2SMNwww7GwdkKnjKR6jEuOUyzdxJ4QtyCFBXCeFokYBMfoanFh2AIt3kGwnzpWbnFPuThsLP95f8OpMZHMBY5l1152hKEbixUmNMKPBr5OtULaZZwxQjfKqZL6UFtK0Bj4EmyzYbKXk9D4fD0A-E8Y4PvsV9niTFtJIlm8Cs4RTjK5-vacNg_INo8IJAZwJzF-XsACzYw4g8JYxZm1rw7POXF1Y0R8UYaqOT5rEic9vrQySk00D9KYd2Ruckpdh4d8V7QKZSzBOHeWIb-oPEVZSt_g7COae7Q2T4hNckBldIgxqWzsZXMgzBctQLnj-LTLXIV7zTLoQh97yuK_Kh6eeAegZb-kxY1rcpFl8k_ZKSOIa7SHHoWazGykw",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJhQmoxNktGWF9SdWNZWmFJb0M1UFg3cG40cEFKMEdEa3oyMEd3WXJoS00wIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "VHM8loTRyfjNJrWVxrDcRnnd-6dW1ibn8CYicBXwa6A",
-                 *         "signature": "MEUCIQC53XKeMY9xO_KMlTynUHfAyezWMXEel2j9rW14LT9hMAIgOb6KaxMqL7yirbm81agbqqSY4y02KLyAWnYXKWYj0Wk",
-                 *         "user_handle": "AaIU3WDrcIOUprPRTzf_ww"
+                 *         "challenge": "mst_passkey_ASYRl3tt0DDsNQxhQonz-wEf1_JeysVaYQ4t-jIDgOYqmEL52xhhwK4_20u9DWbG469HI1uuhZ0yAJ-N4H4QMSA8ou5bFPOJPX1fiTEqTHKgD0ifweD5PTfncJPYZtPED5d04LxTX3xpxVJUsO5wKdXvUp0JnHw2640TevYwBGQwqAIPUmG1-6Y1QtFFK2PDYS5jxTpCsT1KOtCDB3jMwlpS1G6YFHDdmSSqHjglX11s8NYa54u3ZEOiwxyY1NwDFGUBfAohYCossxQzbPIscE4LqRY7xK-ypKalpMYNmJ9pcL9tIM99kLFRxK2lo_paDdvHeX-PLNNQ-95ffNyKE-Sq039BAEWkPRi9p1s2N3Zy1Q49sZpuTYmDeIcpd98Hj9E8C1O8cMim1VN5o2Xun8Ai2rH06E6JM_xV",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJpMG1GZ3dORHA2bWd1VHlxYl9OYTFnY0hoOEVDNTVabVJlaFVaci1xUkhZIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "y-LblrRV4RvFgRxA1s1sKWhxDVXT-T9t5FjG9XTx1-Q",
+                 *         "signature": "MEUCIC1DysKDRoC7ZU7k_cTTvSgXEpdt9jnVzmYVvBfDXQVvAiEA_IFu1rgEoP8CpWDaEMTo1-RemgEK0umDB-BvzelZBEY",
+                 *         "user_handle": "AaIU_RQ2ctWUbpO1Z9FUVQ"
                  *       }
                  *     }
                  */
@@ -18960,10 +18960,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_AfDZ4jDedbrcqTH3vtEdXZNfmqMUvZwn0vrdQRPky2SMNwww7GwdkKnjKR6jEuOUyzdxJ4QtyCFBXCeFokYBMfoanFh2AIt3kGwnzpWbnFPuThsLP95f8OpMZHMBY5l1152hKEbixUmNMKPBr5OtULaZZwxQjfKqZL6UFtK0Bj4EmyzYbKXk9D4fD0A-E8Y4PvsV9niTFtJIlm8Cs4RTjK5-vacNg_INo8IJAZwJzF-XsACzYw4g8JYxZm1rw7POXF1Y0R8UYaqOT5rEic9vrQySk00D9KYd2Ruckpdh4d8V7QKZSzBOHeWIb-oPEVZSt_g7COae7Q2T4hNckBldIgxqWzsZXMgzBctQLnj-LTLXIV7zTLoQh97yuK_Kh6eeAegZb-kxY1rcpFl8k_ZKSOIa7SHHoWazGykw",
+                     *       "challenge": "mst_passkey_ASYRl3tt0DDsNQxhQonz-wEf1_JeysVaYQ4t-jIDgOYqmEL52xhhwK4_20u9DWbG469HI1uuhZ0yAJ-N4H4QMSA8ou5bFPOJPX1fiTEqTHKgD0ifweD5PTfncJPYZtPED5d04LxTX3xpxVJUsO5wKdXvUp0JnHw2640TevYwBGQwqAIPUmG1-6Y1QtFFK2PDYS5jxTpCsT1KOtCDB3jMwlpS1G6YFHDdmSSqHjglX11s8NYa54u3ZEOiwxyY1NwDFGUBfAohYCossxQzbPIscE4LqRY7xK-ypKalpMYNmJ9pcL9tIM99kLFRxK2lo_paDdvHeX-PLNNQ-95ffNyKE-Sq039BAEWkPRi9p1s2N3Zy1Q49sZpuTYmDeIcpd98Hj9E8C1O8cMim1VN5o2Xun8Ai2rH06E6JM_xV",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "aBj16KFX_RucYZaIoC5PX7pn4pAJ0GDkz20GwYrhKM0"
+                     *       "nonce": "i0mFgwNDp6mguTyqb_Na1gcHh8EC55ZmRehUZr-qRHY"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -19572,7 +19572,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "246528",
+                 *       "code": "440094",
                  *       "registration_id": "01900000-0000-7000-8000-000000000125"
                  *     }
                  */
@@ -21106,7 +21106,7 @@ export interface operations {
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 3,
+                     *             "duration_ms": 6,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -21236,7 +21236,7 @@ export interface operations {
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 3,
+                     *         "duration_ms": 6,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -21900,7 +21900,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 3,
+                     *           "duration_ms": 6,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
@@ -22036,14 +22036,14 @@ export interface operations {
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000046\",\"agent_id\":\"01900000-0000-7000-8000-000000000004\",\"public_key\":\"uej/KFz/G926EqXf7UM3hTQIY/0RAMA6RIzYf6o3kMY=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795646374308,\"ended_at_ms\":1795646374312},\"result\":{\"exit_code\":3,\"duration_ms\":3,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "/yx/js0LgxHL2Lu0tfW+pZDs4PdRyrPKEkfKRKh2Rm95kKf8rzBbwq5h4L1o/0LVtv+ZAAP9cMBnkb6J0Y1YCA=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000046\",\"agent_id\":\"01900000-0000-7000-8000-000000000004\",\"public_key\":\"iDez7DcHEepWKFeipFC3sc6S/TRXjbTo9nCR4D8YzUQ=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795648453119,\"ended_at_ms\":1795648453126},\"result\":{\"exit_code\":3,\"duration_ms\":6,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "ObZMs26AQmi0Nu0qiDL0kOCzKYIDM65GLlAEJH9B1jd8zXFfxHCDImwqkwtQ29MI4axwpacEfWdmlM3M9vXyCA=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 3,
+                     *       "duration_ms": 6,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
@@ -24568,7 +24568,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0+0Lr8NI6FQOJgLmP+VjSn+OaQwH5zE2SrslD66cdQQ="
+                     *       "secret": "whsec_0000/Ii1c12T12DSUPy17S5vPXT4TX4oh4LdL8qRnxw="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -25151,7 +25151,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_00000000000000000000000/HtIOQaxJ3Ap+nGQhBGk="
+                     *       "secret": "whsec_00000000000000000000000000000000000+B5N3NJs="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -26144,7 +26144,7 @@ export interface operations {
                      * @example {
                      *       "attempt_count": 1,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "due_at": "2026-01-31T12:00:00.000Z",
+                     *       "due_at": null,
                      *       "event": "job.failed",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
@@ -26158,7 +26158,7 @@ export interface operations {
                      *         "took_ms": 1
                      *       },
                      *       "repeat_count": 0,
-                     *       "state": "pending"
+                     *       "state": "queued"
                      *     }
                      */
                     "application/json": components["schemas"]["IntegrationDeliveryView"];
@@ -26286,7 +26286,7 @@ export interface operations {
                      *       "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *       "response": null,
                      *       "status": null,
-                     *       "took_ms": 1
+                     *       "took_ms": 0
                      *     }
                      */
                     "application/json": components["schemas"]["WebhookAttempt"];
@@ -29466,7 +29466,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "743124"
+                 *       "code": "150772"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -29803,10 +29803,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACBUczyWhNHJ-M0mtZXGsNxGed37p1bWJufwJiJwFfBroKUBAgMmIAEhWCBoswUiqsFsPuPvW2KTjp34CjMPM5zK0gR78myJLX_NbCJYIBtHmCxR8zeDc3FQjA4Qvc__3S7B5xrADooBKZRcmjpD",
-                 *       "challenge": "mst_passkey_AfDZ4jDedbrcoa5vcEFzGXMI7KO0FlFjg5phVJF8Y3NVbc8ZcsMY-wW3EI6j7At1YT-J5gPHSFP7ZwP3Jp8wJTxomLQSljqvzKIFd94JKjMYlWfGsvtNAeUomVVGad9_2ChbeZISMQALDhcpbsV8u3QCJKAVBg9xW_ytyl4knJNPRJxcn8qRQyjjPS8Dv3gTYBdGO55Tm4ZjGpEv83NrlpSfAPZafcZsFMbwl5_L-cbf2OetDEpsm25ZlWmkT-t0LIe3uS3xDIrLpN-ZY_ASjXEsYhGQ-fuCvHpPXU_u_WDC3th5cV8B1GYuQJJrMH6pCKudCk415JTkyw9oClms85_GZ1n4c3VxDevMKm1LQ2Ht_oQ5_Ct9zkkc-2UAnLVff_UQfO9tmYHczg1Riah5AO3F-4hpXUvb4O4ED7bwLwhhuCwpTaXHv4R491o9t4Vm2ik3So7Y95kctwbpzzysgovPcER5LLmIeIfffG40Btwih4skhRrWcO16Fsn-PCrVBJimLqVqkZC0S71niSu_LPcDviQGMHtdMWJE-QQMa4GfTVljzel2KjkCbaxOD2rkVjN2mleR4e3P_TEZ7U_Bsd-3QAqTb36omqTGrwJ7Jj5h-CuahZyb3Mseuy4LwZ2_SbSqhg4sbp_d9w8voTzW4pA7V-Z9qEdAOiMcCFpW3aAZhdtu7B2HFsRPcDnjvNYiYH84ycvW8Hq6z5c8S29A3shfpshkbvkZJV2ucKGUFgls8ssa1nFtDDJSxd4FTfcEvy3NIiklNOvrGw",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJ4WkdOS2xoX1AtV2hNbVpoUU9NOFE4WHdfbWJONkRJak9lbmt6TDlTbS1NIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "VHM8loTRyfjNJrWVxrDcRnnd-6dW1ibn8CYicBXwa6A",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACDL4tuWtFXhG8WBHEDWzWwpaHENVdP5P23kWMb1dPHX5KUBAgMmIAEhWCA7_CAWb2Ae_4IfGLSHkdG9TdvxQ3bQUMxL1J74QgQndCJYIKQqyoSrXOPIW6mt7lUbM7qjv74sFpA-62orQfG6gxAo",
+                 *       "challenge": "mst_passkey_ASYRl3tt0DDst4cs9vt_J8L1wQEGpm-2mENC9gBddL3XCX8kOuxCSEuDW5KUE8VKx7hbJhLQRmw9XBemAKxuIdZ83jqREme7j_QM94z2e7M4N4tgoXALwQkBqJ6hnTVcJ1dfV6YBeF2tAtBOHoMN4zHQJLsGQ020pCRLbqCVDnVft7RL1DY55Fp0MQP7BUu9m06Sdv-kaddVNlgHnrIw53Bt7UGjFijOtCMiwSSg6Psds5eSI9Y3sr5Nm6LbCpyEuDwXHzN13p20OeOxbjm0A3K7P77NUL27S4uGKBWHGywDcwjbZUQI2VjhTCOjDVGMNP24k6xFZg-BXz8sY9mGw-c2OPIR33JXzGyS4qOyjzIsIu3jL8y2XsK0igosl9BOSDdRd9er2V74UzM9PwxBN4Nb3uPxTvn0wZTvfIjXNMLlUrtXT4dPjaK4ikUWwV-XGwS5mxDkihGWuBfbFT6D_cnsq5DLAnStJ3jsCa3chaOuDxJYB-SZ89D7dr37vbLon4jV0u_i0ahK8CzVobYkbOIa9kUbfwixACOusBQ7P3BBBm_UXWH_Fq1XauNEqqZSHiSN_lnIys4MI3uB3-weY3R9J3KxgXJrOq6bfS22KMKK4giiFg3qBODrXSMiCMbTUrUtebnWL8IyO-jCRlvHNXWl1ZK_DSgeAzRizn8yYwdb8ZBYUHcCwJ2Hb35c_l-d8odtpzkJGB_57oD4E6D7dlINZVJekDcbz5X97pvP3W34Du5QzWV9C05kDHIlYXMwckdQLuyL-dW4lQ",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJaTFV5clM4bkhrY29tcWJvem5lSkVpeFVRSnNMR3BkNzhVdlZNa01KdGdFIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "y-LblrRV4RvFgRxA1s1sKWhxDVXT-T9t5FjG9XTx1-Q",
                  *       "name": "laptop"
                  *     }
                  */
@@ -29829,16 +29829,16 @@ export interface operations {
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "wn64-4app-nu3g-fpoe",
-                     *         "lrua-q7xh-rzm6-i3fn",
-                     *         "bgoq-x42p-ty7m-gpzn",
-                     *         "gom4-7aug-4dte-j3is",
-                     *         "wvq4-tcnh-b4a7-a5ir",
-                     *         "p365-yedi-nueh-k2kr",
-                     *         "q3oc-x63n-yq7r-4sgm",
-                     *         "zgiw-zsjo-3yem-pv22",
-                     *         "w2uy-2twk-4kfn-vi6s",
-                     *         "boub-lgfw-2goi-kt7g"
+                     *         "5khg-5hqj-e43e-xajc",
+                     *         "diba-hqt6-ds2u-v4ci",
+                     *         "43ob-4gvz-2bkp-6qiw",
+                     *         "sqxg-ncot-aa35-33ku",
+                     *         "nccu-7shz-r2zj-iyzv",
+                     *         "bs7t-iza4-pnpt-izuo",
+                     *         "kvjc-sibp-6orx-7goe",
+                     *         "zspl-l33y-uggh-uc6s",
+                     *         "j4ad-xbro-j7qo-opwd",
+                     *         "uymn-baw3-5lyj-emnq"
                      *       ]
                      *     }
                      */
@@ -29960,12 +29960,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_AfDZ4jDedbrcoa5vcEFzGXMI7KO0FlFjg5phVJF8Y3NVbc8ZcsMY-wW3EI6j7At1YT-J5gPHSFP7ZwP3Jp8wJTxomLQSljqvzKIFd94JKjMYlWfGsvtNAeUomVVGad9_2ChbeZISMQALDhcpbsV8u3QCJKAVBg9xW_ytyl4knJNPRJxcn8qRQyjjPS8Dv3gTYBdGO55Tm4ZjGpEv83NrlpSfAPZafcZsFMbwl5_L-cbf2OetDEpsm25ZlWmkT-t0LIe3uS3xDIrLpN-ZY_ASjXEsYhGQ-fuCvHpPXU_u_WDC3th5cV8B1GYuQJJrMH6pCKudCk415JTkyw9oClms85_GZ1n4c3VxDevMKm1LQ2Ht_oQ5_Ct9zkkc-2UAnLVff_UQfO9tmYHczg1Riah5AO3F-4hpXUvb4O4ED7bwLwhhuCwpTaXHv4R491o9t4Vm2ik3So7Y95kctwbpzzysgovPcER5LLmIeIfffG40Btwih4skhRrWcO16Fsn-PCrVBJimLqVqkZC0S71niSu_LPcDviQGMHtdMWJE-QQMa4GfTVljzel2KjkCbaxOD2rkVjN2mleR4e3P_TEZ7U_Bsd-3QAqTb36omqTGrwJ7Jj5h-CuahZyb3Mseuy4LwZ2_SbSqhg4sbp_d9w8voTzW4pA7V-Z9qEdAOiMcCFpW3aAZhdtu7B2HFsRPcDnjvNYiYH84ycvW8Hq6z5c8S29A3shfpshkbvkZJV2ucKGUFgls8ssa1nFtDDJSxd4FTfcEvy3NIiklNOvrGw",
+                     *       "challenge": "mst_passkey_ASYRl3tt0DDst4cs9vt_J8L1wQEGpm-2mENC9gBddL3XCX8kOuxCSEuDW5KUE8VKx7hbJhLQRmw9XBemAKxuIdZ83jqREme7j_QM94z2e7M4N4tgoXALwQkBqJ6hnTVcJ1dfV6YBeF2tAtBOHoMN4zHQJLsGQ020pCRLbqCVDnVft7RL1DY55Fp0MQP7BUu9m06Sdv-kaddVNlgHnrIw53Bt7UGjFijOtCMiwSSg6Psds5eSI9Y3sr5Nm6LbCpyEuDwXHzN13p20OeOxbjm0A3K7P77NUL27S4uGKBWHGywDcwjbZUQI2VjhTCOjDVGMNP24k6xFZg-BXz8sY9mGw-c2OPIR33JXzGyS4qOyjzIsIu3jL8y2XsK0igosl9BOSDdRd9er2V74UzM9PwxBN4Nb3uPxTvn0wZTvfIjXNMLlUrtXT4dPjaK4ikUWwV-XGwS5mxDkihGWuBfbFT6D_cnsq5DLAnStJ3jsCa3chaOuDxJYB-SZ89D7dr37vbLon4jV0u_i0ahK8CzVobYkbOIa9kUbfwixACOusBQ7P3BBBm_UXWH_Fq1XauNEqqZSHiSN_lnIys4MI3uB3-weY3R9J3KxgXJrOq6bfS22KMKK4giiFg3qBODrXSMiCMbTUrUtebnWL8IyO-jCRlvHNXWl1ZK_DSgeAzRizn8yYwdb8ZBYUHcCwJ2Hb35c_l-d8odtpzkJGB_57oD4E6D7dlINZVJekDcbz5X97pvP3W34Du5QzWV9C05kDHIlYXMwckdQLuyL-dW4lQ",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "xZGNKlh_P-WhMmZhQOM8Q8Xw_mbN6DIjOenkzL9Sm-M",
-                     *       "user_handle": "AaIU3WDrcIOUprPRTzf_ww",
+                     *       "nonce": "ZLUyrS8nHkcomqbozneJEixUQJsLGpd78UvVMkMJtgE",
+                     *       "user_handle": "AaIU_RQ2ctWUbpO1Z9FUVQ",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -30076,7 +30076,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "wn64-4app-nu3g-fpoe"
+                 *       "code": "5khg-5hqj-e43e-xajc"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -30521,8 +30521,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=4O5SJY43JZWEICNQJFKBABWC5JSBWY3U&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "4O5SJY43JZWEICNQJFKBABWC5JSBWY3U"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=AKSSVKHA4D7FECVCEMRIPVO5ITQ7JAGY&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "AKSSVKHA4D7FECVCEMRIPVO5ITQ7JAGY"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -30628,7 +30628,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "wg5d-jqg6-x5jx-f6ke"
+                 *       "code": "xkle-eyu3-5t52-s6fk"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -30742,7 +30742,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "260411"
+                 *       "code": "459156"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -30758,16 +30758,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "kynf-wyk6-nll4-i7ij",
-                     *         "qdf5-x6ob-mz3q-vjrs",
-                     *         "7ld3-ucq2-dm7a-vmqo",
-                     *         "zi63-oihf-a3mh-4vsx",
-                     *         "on4q-kllt-3cvz-ucq4",
-                     *         "3l26-qumy-ncyc-k4rl",
-                     *         "fzds-tuwb-jnin-xh72",
-                     *         "qc23-d4wy-atry-xsmb",
-                     *         "sncc-o3da-g6a6-nl3i",
-                     *         "umxi-h2nb-zy6j-6sfc"
+                     *         "btp6-5it7-5a26-erts",
+                     *         "w6mc-6vj7-jiar-zixc",
+                     *         "pxj5-ae7m-4bzr-zvoh",
+                     *         "bn7i-qhk3-vn6t-3din",
+                     *         "5jhk-yvk7-eydg-qxve",
+                     *         "cekt-c7y3-2spc-462t",
+                     *         "tybd-xo6r-ledo-lhmn",
+                     *         "di43-yxng-kbuy-uyyg",
+                     *         "xvfl-gacs-2asq-ukbu",
+                     *         "3ksa-x6yn-fiva-ujm3"
                      *       ]
                      *     }
                      */
@@ -30874,7 +30874,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "260411"
+                 *       "code": "459156"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -30890,16 +30890,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "wg5d-jqg6-x5jx-f6ke",
-                     *         "p3aj-fjdu-u7ig-egio",
-                     *         "6v7n-bbkm-pe7q-y5zu",
-                     *         "6zak-tb7h-hf74-cfws",
-                     *         "rlmd-42r7-frqv-ahju",
-                     *         "63ai-p25v-gsl3-yykp",
-                     *         "ylbh-vhxk-fbmr-dhfi",
-                     *         "mxxw-3ohy-4ef7-vnrv",
-                     *         "gfg6-iku6-34ev-3u3v",
-                     *         "zgv3-ou5j-l4ps-kgr3"
+                     *         "xkle-eyu3-5t52-s6fk",
+                     *         "cw3u-nmcb-bxpn-3sdz",
+                     *         "ejy2-4mpe-ssql-rwgu",
+                     *         "xvnf-owlu-754e-wbk4",
+                     *         "dsf2-uzcq-grnr-xmxo",
+                     *         "qusz-eryr-2ip5-ahlo",
+                     *         "7xkv-i3zq-36re-fn2u",
+                     *         "y4o3-5ixq-bndc-h77o",
+                     *         "yjft-xs52-qtrn-2c77",
+                     *         "5ewr-dobr-jlri-dd3r"
                      *       ]
                      *     }
                      */
@@ -31998,7 +31998,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000040",
-                     *           "key_fingerprint": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841",
+                     *           "key_fingerprint": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -32088,8 +32088,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T22:39:41Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28569704,\n        \"sha256\": \"d368002235cc7868635e976f52b6460ba4aba780aab162dca3019f7c68a28b88\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4818512,\n        \"sha256\": \"b2f7426c0c2fa61d9ee002a8a5a370e32d46fa45bad2e415d5ddbf9c23e7f8cd\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"OQXcT1XI2uDDB2TvGWNQcG2tBFZ47ydEORLIqxvtiJQ=\",\n  \"signature\": \"JX6OaGUWHHiFYzXc8hAk26qxSFdjb3cKL+naOvJIuotl+BNpU1X4ursjlvcQSSexp29EsUhNTW+fXsouE4WWDA==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T23:14:19Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28602792,\n        \"sha256\": \"c14904ec6318c19f68659e95bd29e7bea701649896556f4c35295f08129e5949\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4818512,\n        \"sha256\": \"6d9daea306367b1edf20b1631be29eb806fca0b755b221c9cd7511af5d7070b7\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"vkNxFbWrSwzEMisMsT5XOv3Ln7e7nGa+0pzoZcW3JLM=\",\n  \"signature\": \"qVIL1kSvYBOUS9gUaLXShqDCsdZMy1wWr1b7TFBzqBgdjSbFUswm9120OLLJdpk0tTyEnmZrT8aDZftIyhw/CQ==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -32108,7 +32108,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841",
+                     *       "key_fingerprint": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32221,9 +32221,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "k5oD5CJ45AE31FAmqyFuUvZJ7hGOY7/1c6FcdtaEA2A=",
-                 *       "old": "OQXcT1XI2uDDB2TvGWNQcG2tBFZ47ydEORLIqxvtiJQ=",
-                 *       "signature": "LwTJxtVAJbJTCZwQD+UW8Zz9MnP3oPxDNrI9D52KoJReZr56Az7a6XytLIFJSnYvLxr/B0invIprDYs5NLv+CA=="
+                 *       "new": "CXENjjHTPJ/hGzPqY0hOlytGApQTHJvtMk1V25sAyBs=",
+                 *       "old": "vkNxFbWrSwzEMisMsT5XOv3Ln7e7nGa+0pzoZcW3JLM=",
+                 *       "signature": "GX0Vxg8cL8iM7MOi6KwNcQWVmzHrpu6EVB/QCg5Y2fVGxATXstd05F+KdzNv2aY06wUmmFRJyjo/pp//V0+nCA=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -32238,8 +32238,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "3d21934b83da8bc2e4c38ed85a52d8de8014695e3fb48e4bb3c95f4be74f5b02",
-                     *       "old_fingerprint": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841"
+                     *       "new_fingerprint": "213685cf8ebb05f98dc3876b035aff55905eafc53e5be41d86a5dfe51ec0c3c4",
+                     *       "old_fingerprint": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -32358,24 +32358,24 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841",
+                     *       "key_fingerprint": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 28569704,
+                     *           "bytes": 28602792,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "d368002235cc7868635e976f52b6460ba4aba780aab162dca3019f7c68a28b88"
+                     *           "sha256": "c14904ec6318c19f68659e95bd29e7bea701649896556f4c35295f08129e5949"
                      *         },
                      *         {
                      *           "bytes": 4818512,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "b2f7426c0c2fa61d9ee002a8a5a370e32d46fa45bad2e415d5ddbf9c23e7f8cd"
+                     *           "sha256": "6d9daea306367b1edf20b1631be29eb806fca0b755b221c9cd7511af5d7070b7"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -32465,7 +32465,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841",
+                     *       "key_fingerprint": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32601,7 +32601,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "8ec9bbdf5054cf2534a7e94788dd851e6596ce76fdef9ca329f12f1c196f9841",
+                     *       "key_fingerprint": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -37038,7 +37038,7 @@ export interface operations {
                      *         "written_bytes": 0
                      *       },
                      *       "purge": {
-                     *         "finished_at": "2026-01-31T12:00:00.000Z",
+                     *         "finished_at": null,
                      *         "history_before": "2026-01-31T12:00:00.000Z",
                      *         "requested_at": "2026-01-31T12:00:00.000Z",
                      *         "requested_by": "01900000-0000-7000-8000-000000000001"
@@ -37060,7 +37060,7 @@ export interface operations {
                      *         ],
                      *         "database_bytes": 1216512,
                      *         "disk_bytes": 25276518400,
-                     *         "disk_free_bytes": 25268617216,
+                     *         "disk_free_bytes": 25269018624,
                      *         "forecast": {
                      *           "bytes_per_day": null,
                      *           "days": null,
@@ -38852,7 +38852,7 @@ export interface operations {
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 7
+                     *             "took_ms": 1
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -38953,7 +38953,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 7
+                     *           "took_ms": 1
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -38968,7 +38968,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 7
+                     *         "took_ms": 1
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -39063,7 +39063,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 7
+                     *         "took_ms": 1
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -39187,7 +39187,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_0000000/ECtS25K215xndexUfcpt49UYaSZUoYDrrv8="
+                     *       "secret": "whsec_000000000000000000+LDFEbdd8LvCdBMupjlzWSnuQ="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];
