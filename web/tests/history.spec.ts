@@ -50,6 +50,23 @@ test('a bar of the chart narrows the list to its time, and the time is taken awa
   await expect(page).toHaveURL('/history');
 });
 
+test('the list is narrowed to the agents of a target, and a wrong target says what is wrong', async ({ page }) => {
+  await page.goto('/history');
+  const target = page.getByLabel('Target, such as tag:web');
+  await target.fill('tag:nowhere');
+  await target.press('Enter');
+  await expect(page).toHaveURL(/on=tag/);
+  await expect(page.getByText('Nothing matches these filters')).toBeVisible();
+  await target.fill('all');
+  await target.press('Enter');
+  await expect(page.locator('tbody tr').first()).toBeVisible();
+  await target.fill('tag:');
+  await target.press('Enter');
+  await expect(page.getByRole('alert')).toBeVisible();
+  await page.getByRole('link', { name: 'Reset' }).click();
+  await expect(page).toHaveURL('/history');
+});
+
 test('a search of the fleet is kept while its agents are looked at', async ({ page }) => {
   await page.goto('/fleet?q=tag%3Ashop');
   await page.getByRole('link', { name: 'shop-2' }).click();

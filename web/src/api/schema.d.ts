@@ -9657,7 +9657,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:vKH5azW6HcENQ04lqewHW71NWLy+Cd+r4KgUqPSXppw",
+                     *           "fingerprint": "SHA256:17d+xq+CjhhlgJuHpFhk5DONGMVxiBD0mV1zxOgnJio",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000004",
                      *           "ip": "192.0.2.2",
@@ -9670,7 +9670,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v509",
                      *           "policy": "manifest",
-                     *           "public_key": "iDez7DcHEepWKFeipFC3sc6S/TRXjbTo9nCR4D8YzUQ=",
+                     *           "public_key": "QFk6vzhEyW5EuapuI4FeueQrVb73MsdWOqzMFsTg3pU=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -9809,7 +9809,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:vKH5azW6HcENQ04lqewHW71NWLy+Cd+r4KgUqPSXppw",
+                     *           "fingerprint": "SHA256:17d+xq+CjhhlgJuHpFhk5DONGMVxiBD0mV1zxOgnJio",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000004",
                      *           "ip": "192.0.2.2",
@@ -9822,7 +9822,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v509",
                      *           "policy": "manifest",
-                     *           "public_key": "iDez7DcHEepWKFeipFC3sc6S/TRXjbTo9nCR4D8YzUQ=",
+                     *           "public_key": "QFk6vzhEyW5EuapuI4FeueQrVb73MsdWOqzMFsTg3pU=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -11607,7 +11607,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:vKH5azW6HcENQ04lqewHW71NWLy+Cd+r4KgUqPSXppw",
+                     *       "fingerprint": "SHA256:17d+xq+CjhhlgJuHpFhk5DONGMVxiBD0mV1zxOgnJio",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "ip": "192.0.2.2",
@@ -11621,7 +11621,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v509",
                      *       "policy": "manifest",
-                     *       "public_key": "iDez7DcHEepWKFeipFC3sc6S/TRXjbTo9nCR4D8YzUQ=",
+                     *       "public_key": "QFk6vzhEyW5EuapuI4FeueQrVb73MsdWOqzMFsTg3pU=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11907,7 +11907,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:vKH5azW6HcENQ04lqewHW71NWLy+Cd+r4KgUqPSXppw",
+                     *       "fingerprint": "SHA256:17d+xq+CjhhlgJuHpFhk5DONGMVxiBD0mV1zxOgnJio",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "ip": "192.0.2.2",
@@ -11920,7 +11920,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v509",
                      *       "policy": "manifest",
-                     *       "public_key": "iDez7DcHEepWKFeipFC3sc6S/TRXjbTo9nCR4D8YzUQ=",
+                     *       "public_key": "QFk6vzhEyW5EuapuI4FeueQrVb73MsdWOqzMFsTg3pU=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11929,12 +11929,12 @@ export interface operations {
                      *       ],
                      *       "telemetry": {
                      *         "at": "2026-01-31T12:00:00.000Z",
-                     *         "cpu_percent": 26.2,
-                     *         "disk_percent": 0,
-                     *         "load_1m": 4.48,
-                     *         "memory_percent": 3.9,
+                     *         "cpu_percent": 28.8,
+                     *         "disk_percent": 0.6,
+                     *         "load_1m": 6.06,
+                     *         "memory_percent": 32.1,
                      *         "running_executions": 0,
-                     *         "uptime_seconds": 17116
+                     *         "uptime_seconds": 17812
                      *       },
                      *       "transport": "websocket",
                      *       "update": null,
@@ -12130,7 +12130,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:vKH5azW6HcENQ04lqewHW71NWLy+Cd+r4KgUqPSXppw",
+                     *       "fingerprint": "SHA256:17d+xq+CjhhlgJuHpFhk5DONGMVxiBD0mV1zxOgnJio",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "ip": "192.0.2.2",
@@ -12143,7 +12143,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v509",
                      *       "policy": "manifest",
-                     *       "public_key": "iDez7DcHEepWKFeipFC3sc6S/TRXjbTo9nCR4D8YzUQ=",
+                     *       "public_key": "QFk6vzhEyW5EuapuI4FeueQrVb73MsdWOqzMFsTg3pU=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -12808,12 +12808,12 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "cpu_percent": 26.2,
-                     *           "disk_percent": 0,
-                     *           "load_1m": 4.48,
-                     *           "memory_percent": 3.9,
+                     *           "cpu_percent": 28.8,
+                     *           "disk_percent": 0.6,
+                     *           "load_1m": 6.06,
+                     *           "memory_percent": 32.1,
                      *           "running_executions": 0,
-                     *           "uptime_seconds": 17116
+                     *           "uptime_seconds": 17812
                      *         }
                      *       ]
                      *     }
@@ -13963,7 +13963,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "c950267cbf3002a9410c7ee04aed38c531fc853efebda3cad43d5053fd62bc64",
+                     *           "agents_sha256": "0dec62a69ec76a782ede9cddbb8e9fdbf585e947a627f08cabd88e594c06fb79",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -13991,7 +13991,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "fa078c567c5b7e31c5141eeded19187e9a90682e29704bd7f97fd4a64cd1b2bb",
+                     *           "script_sha256": "48ee04950f9e2747eeb2de8af953d330523dd6169c6f684c8fccb469562c3304",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -14382,7 +14382,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "c950267cbf3002a9410c7ee04aed38c531fc853efebda3cad43d5053fd62bc64",
+                     *       "agents_sha256": "0dec62a69ec76a782ede9cddbb8e9fdbf585e947a627f08cabd88e594c06fb79",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14416,7 +14416,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "fa078c567c5b7e31c5141eeded19187e9a90682e29704bd7f97fd4a64cd1b2bb",
+                     *       "script_sha256": "48ee04950f9e2747eeb2de8af953d330523dd6169c6f684c8fccb469562c3304",
                      *       "state": "pending"
                      *     }
                      */
@@ -14512,7 +14512,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "c950267cbf3002a9410c7ee04aed38c531fc853efebda3cad43d5053fd62bc64",
+                     *       "agents_sha256": "0dec62a69ec76a782ede9cddbb8e9fdbf585e947a627f08cabd88e594c06fb79",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14546,7 +14546,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "fa078c567c5b7e31c5141eeded19187e9a90682e29704bd7f97fd4a64cd1b2bb",
+                     *       "script_sha256": "48ee04950f9e2747eeb2de8af953d330523dd6169c6f684c8fccb469562c3304",
                      *       "state": "approved"
                      *     }
                      */
@@ -14687,7 +14687,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "c950267cbf3002a9410c7ee04aed38c531fc853efebda3cad43d5053fd62bc64",
+                     *       "agents_sha256": "0dec62a69ec76a782ede9cddbb8e9fdbf585e947a627f08cabd88e594c06fb79",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14721,7 +14721,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "fa078c567c5b7e31c5141eeded19187e9a90682e29704bd7f97fd4a64cd1b2bb",
+                     *       "script_sha256": "48ee04950f9e2747eeb2de8af953d330523dd6169c6f684c8fccb469562c3304",
                      *       "state": "refused"
                      *     }
                      */
@@ -16055,8 +16055,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "213685cf8ebb05f98dc3876b035aff55905eafc53e5be41d86a5dfe51ec0c3c4",
-                     *             "old": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c"
+                     *             "new": "fb2e270c41874285421ad5dedc1d70c3bb5c6574d364d4fe426533d81f1163ed",
+                     *             "old": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000061",
                      *           "link": 114,
@@ -16207,7 +16207,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c",
+                     *             "key": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000071",
@@ -16265,7 +16265,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c",
+                     *             "key": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000074",
@@ -16932,7 +16932,7 @@ export interface operations {
                      *           "subject_name": "proxy"
                      *         }
                      *       ],
-                     *       "next_cursor": "68.01a214fc-fb11-721e-9f59-505b9d7a27f8"
+                     *       "next_cursor": "68.01a21507-a3ed-7246-b764-b4ffa3a6510f"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -17041,10 +17041,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000006","after":0,"public_key":"BEfPJmtOKRsu9hRi4AIdJCDhJ/9VZ8xaAmnISFUQFM4=","is_complete":false}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000006","after":0,"public_key":"xQTF9ijS1A3ka95ryIdQ+alPAb8Cfbl81ypRTSEsGew=","is_complete":false}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000041","link":102,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000008","subject_name":"fake","detail":{},"source":"127.0.0.1"}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":117,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000004","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"117.01a214fd-1314-73fc-bdc6-04663960a099"}
+                     *     {"type":"end","position":"117.01a21507-c076-75ab-a502-5f7a2f89ad34"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -17125,10 +17125,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "d6681603ef75c2c53d23737e2e463ee2226ff24688023e4c52b84750a4e9ba2e",
+                     *       "hash": "0099079136ca3fd0adb187696a5ae35e8501ad4dc4c1ff81d883abd6422015a1",
                      *       "number": 117,
-                     *       "public_key": "BEfPJmtOKRsu9hRi4AIdJCDhJ/9VZ8xaAmnISFUQFM4=",
-                     *       "signature": "bLtGgLmUlf5Tn1f0XIbjHp+nEjxcfz4zA32wT5Ag0zzWv9ERgxC+xMHqvf7b3JmsTo6RFEeJ0+sNRr7cC1mLCA==",
+                     *       "public_key": "xQTF9ijS1A3ka95ryIdQ+alPAb8Cfbl81ypRTSEsGew=",
+                     *       "signature": "4eWcnYbPC7yB8VqHhfIAcaYlQKoRh42HbCdBIQoJwjmTl/plZolIN4va2e2sjOzhL/vs+8y0pnoRmDoNChobBQ==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000006"
                      *     }
                      */
@@ -17317,10 +17317,10 @@ export interface operations {
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "d6681603ef75c2c53d23737e2e463ee2226ff24688023e4c52b84750a4e9ba2e",
+                     *         "hash": "0099079136ca3fd0adb187696a5ae35e8501ad4dc4c1ff81d883abd6422015a1",
                      *         "number": 117,
-                     *         "public_key": "BEfPJmtOKRsu9hRi4AIdJCDhJ/9VZ8xaAmnISFUQFM4=",
-                     *         "signature": "bLtGgLmUlf5Tn1f0XIbjHp+nEjxcfz4zA32wT5Ag0zzWv9ERgxC+xMHqvf7b3JmsTo6RFEeJ0+sNRr7cC1mLCA==",
+                     *         "public_key": "xQTF9ijS1A3ka95ryIdQ+alPAb8Cfbl81ypRTSEsGew=",
+                     *         "signature": "4eWcnYbPC7yB8VqHhfIAcaYlQKoRh42HbCdBIQoJwjmTl/plZolIN4va2e2sjOzhL/vs+8y0pnoRmDoNChobBQ==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000006"
                      *       },
                      *       "is_intact": true,
@@ -18253,8 +18253,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_ASYRl3tt0DDs_mBgJFyNX-pUHk8_nvupD9KdYl8Z3guxE4uU_4u3Dlw3SbQMjKyhgAIDQ-aLCX35wGQB8PGWcdYTG0jiFsUg83CRuVLgzg9HrLTnjIMpZvqtX5ajFVppRgysket-xZq7J4oxI1RoKM8iveUfbw_U6SPzg5-5IkcLCLvgtursCtR_EUWdDle0W0ELN63qYIVehMQ0Wl8hRqf8PogvlRPA8B4j6RjTRq8t6c-t35shvK4jYKbekQ7QOKbRZau7JWIC4eLKp4OfujYpnrlyOjJvmq9-kRRK0F193Q3mWcQ3trb5fa4DS3yGpONs7gSzDfGK6E2IJyUvD4F9Zsqh2_BQjpBOtSqYgoiVQpMb4mvskK0kdUgrphFNRqkRkl881OlcUkEGNUktD2e0msapaPTYNuFgjjEyx1S9AD3hz28yrMXdAF-LRiGNLxcJRQGz_-eQpYkVeo-xSCaM",
-                 *       "code": "463462"
+                 *       "challenge": "mst_challenge_ASASBjWTs_TYUaS5zPWo58CZ7_6ZwcPgRfvcs3GsspZ--oy6KBkijJx917LFyEUyEyIGsKvIuYFrBYNUBjVaGfwNwLUkLBNu9kwQ9m2q0t2V38Lrm7ATUxM90_gffc7OinolXddfkCMrV4I70m-fadg5fiFN6LQImrOa6A3AC-jDqXLeCH-XJ_ZBrcdGg9ccoC04RiME6crbJxi3SaNCCKvADrdOZ6wlGvH28oKSyEP_rXfreU8iTNqCnaW0bRaAJStGKlummtrCZ8f5rN89n-8QbzgNZ-syvacwQPR3IaFLUYg4sdiX6CWZYMknIHUX_QwECzw_PVLRssxOMhuhD6u4g9Q1QrlQw-dXnhm9hY5DKZSxfuEExigG3Uo6PWYJKBiMTOKeg-c-bZ9BOFH9IMDsKXV0Gt8e-mo313xkSV4MUo4YVn_zia-1wO83Sg28VtVNoaQJqhL7eV44gSX0p6FPkQUb7Ww",
+                 *       "code": "809632"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -18826,11 +18826,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_ASYRl3tt0DDsNQxhQonz-wEf1_JeysVaYQ4t-jIDgOYqmEL52xhhwK4_20u9DWbG469HI1uuhZ0yAJ-N4H4QMSA8ou5bFPOJPX1fiTEqTHKgD0ifweD5PTfncJPYZtPED5d04LxTX3xpxVJUsO5wKdXvUp0JnHw2640TevYwBGQwqAIPUmG1-6Y1QtFFK2PDYS5jxTpCsT1KOtCDB3jMwlpS1G6YFHDdmSSqHjglX11s8NYa54u3ZEOiwxyY1NwDFGUBfAohYCossxQzbPIscE4LqRY7xK-ypKalpMYNmJ9pcL9tIM99kLFRxK2lo_paDdvHeX-PLNNQ-95ffNyKE-Sq039BAEWkPRi9p1s2N3Zy1Q49sZpuTYmDeIcpd98Hj9E8C1O8cMim1VN5o2Xun8Ai2rH06E6JM_xV",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJpMG1GZ3dORHA2bWd1VHlxYl9OYTFnY0hoOEVDNTVabVJlaFVaci1xUkhZIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "y-LblrRV4RvFgRxA1s1sKWhxDVXT-T9t5FjG9XTx1-Q",
-                 *         "signature": "MEUCIC1DysKDRoC7ZU7k_cTTvSgXEpdt9jnVzmYVvBfDXQVvAiEA_IFu1rgEoP8CpWDaEMTo1-RemgEK0umDB-BvzelZBEY",
-                 *         "user_handle": "AaIU_RQ2ctWUbpO1Z9FUVQ"
+                 *         "challenge": "mst_passkey_ASASBjWTs_TYjhkTUpg7zwrlwVfFKZJip9-AeDHPrur2R7pD6dg9vT3hYKVqmH0__1l60ITuJz5M1jWr9qoKkTegiPFjELOUis7O6CsXR0cVMCmi9EeXyQZl7Rgn2IekjH5n-B6KSKI2pID6QpRSyqwOjWE942_YsMwDj4UF9MZV55rn5o_34zXaCIChHyK3HmD41c_V2jR-uYT2S01ZorGxMq2cd0cJXNJLZRwgMiYFof-wvEE_uEjqlgDaV9j5TR8z2A6_21ob7U7Lk9_gTxh8PtNb23zFtsG06WfmKkTFARMbfFbkxe1tlbIpwa9r9qhdXaU1G8rSupkuOhNGn6TUKbeHXsVfcLiulumb7h0dIcvSn8uqd3kThMIwzf2T3HzAp8d0rbCpByMfhKLJO4wEUeI0roidS3zl",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJxSWdzT1FUakowZ2Q0YmtVSVNlLWUtMUpoRjd0YnZTMEpTOWdSZ3RjYWxVIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "gxTrfVzMwiR0Z3KSS4Lle1eWpIwLOvZMFwv3hXZRaIM",
+                 *         "signature": "MEUCIEIRHDEMAEFTbg7QuNK0-0Fek3ZFlujrqEx6JQupwPw2AiEArdE0SizFZ7i4_vfP8cact2fBfndX58cifQTv7y0-tfo",
+                 *         "user_handle": "AaIVB8HXdXemZUUVi484SA"
                  *       }
                  *     }
                  */
@@ -18960,10 +18960,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_ASYRl3tt0DDsNQxhQonz-wEf1_JeysVaYQ4t-jIDgOYqmEL52xhhwK4_20u9DWbG469HI1uuhZ0yAJ-N4H4QMSA8ou5bFPOJPX1fiTEqTHKgD0ifweD5PTfncJPYZtPED5d04LxTX3xpxVJUsO5wKdXvUp0JnHw2640TevYwBGQwqAIPUmG1-6Y1QtFFK2PDYS5jxTpCsT1KOtCDB3jMwlpS1G6YFHDdmSSqHjglX11s8NYa54u3ZEOiwxyY1NwDFGUBfAohYCossxQzbPIscE4LqRY7xK-ypKalpMYNmJ9pcL9tIM99kLFRxK2lo_paDdvHeX-PLNNQ-95ffNyKE-Sq039BAEWkPRi9p1s2N3Zy1Q49sZpuTYmDeIcpd98Hj9E8C1O8cMim1VN5o2Xun8Ai2rH06E6JM_xV",
+                     *       "challenge": "mst_passkey_ASASBjWTs_TYjhkTUpg7zwrlwVfFKZJip9-AeDHPrur2R7pD6dg9vT3hYKVqmH0__1l60ITuJz5M1jWr9qoKkTegiPFjELOUis7O6CsXR0cVMCmi9EeXyQZl7Rgn2IekjH5n-B6KSKI2pID6QpRSyqwOjWE942_YsMwDj4UF9MZV55rn5o_34zXaCIChHyK3HmD41c_V2jR-uYT2S01ZorGxMq2cd0cJXNJLZRwgMiYFof-wvEE_uEjqlgDaV9j5TR8z2A6_21ob7U7Lk9_gTxh8PtNb23zFtsG06WfmKkTFARMbfFbkxe1tlbIpwa9r9qhdXaU1G8rSupkuOhNGn6TUKbeHXsVfcLiulumb7h0dIcvSn8uqd3kThMIwzf2T3HzAp8d0rbCpByMfhKLJO4wEUeI0roidS3zl",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "i0mFgwNDp6mguTyqb_Na1gcHh8EC55ZmRehUZr-qRHY"
+                     *       "nonce": "qIgsOQTjJ0gd4bkUISe-e-1JhF7tbvS0JS9gRgtcalU"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -19572,7 +19572,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "440094",
+                 *       "code": "960958",
                  *       "registration_id": "01900000-0000-7000-8000-000000000125"
                  *     }
                  */
@@ -21106,7 +21106,7 @@ export interface operations {
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 6,
+                     *             "duration_ms": 11,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -21236,7 +21236,7 @@ export interface operations {
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 6,
+                     *         "duration_ms": 11,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -21859,6 +21859,11 @@ export interface operations {
                 limit?: number;
                 /** @description Only executions of this agent. */
                 agent_id?: string;
+                /**
+                 * @description Only executions on agents that this target expression matches now, such as `tag:web & status:offline`,
+                 *     at most 30,000 agents. Needs the scope `agents:read` too.
+                 */
+                expression?: string;
                 /** @description Only executions of this job. */
                 job_id?: string;
                 /** @description Only executions of this script, by its full name. */
@@ -21869,9 +21874,9 @@ export interface operations {
                 created_after?: components["schemas"]["Timestamp"];
                 /** @description Only executions created before this instant, RFC 3339. */
                 created_before?: components["schemas"]["Timestamp"];
-                /** @description Only executions with this trigger: `api` or `retry`. */
+                /** @description Only executions with this trigger: `api`, `retry`, `schedule`, `hook`, `task`, `service` or `group`. */
                 trigger?: "api" | "retry" | "group" | "schedule" | "hook" | "task" | "service";
-                /** @description Only executions requested with this API key. */
+                /** @description Only executions requested by this member or API key. */
                 requested_by?: string;
             };
             header?: never;
@@ -21900,7 +21905,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 6,
+                     *           "duration_ms": 11,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
@@ -22036,14 +22041,14 @@ export interface operations {
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000046\",\"agent_id\":\"01900000-0000-7000-8000-000000000004\",\"public_key\":\"iDez7DcHEepWKFeipFC3sc6S/TRXjbTo9nCR4D8YzUQ=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795648453119,\"ended_at_ms\":1795648453126},\"result\":{\"exit_code\":3,\"duration_ms\":6,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "ObZMs26AQmi0Nu0qiDL0kOCzKYIDM65GLlAEJH9B1jd8zXFfxHCDImwqkwtQ29MI4axwpacEfWdmlM3M9vXyCA=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000046\",\"agent_id\":\"01900000-0000-7000-8000-000000000004\",\"public_key\":\"QFk6vzhEyW5EuapuI4FeueQrVb73MsdWOqzMFsTg3pU=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795649149254,\"ended_at_ms\":1795649149265},\"result\":{\"exit_code\":3,\"duration_ms\":11,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "kBnwM3fxqwwnNz3P6EuNuDOaILlb36UyKM8HT6Rhdd1Mbsba8oQnqRetxXJIX6ak3vbaF7NUkk425D1gWu00Dg=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 6,
+                     *       "duration_ms": 11,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
@@ -24568,7 +24573,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000/Ii1c12T12DSUPy17S5vPXT4TX4oh4LdL8qRnxw="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -25151,7 +25156,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_00000000000000000000000000000000000+B5N3NJs="
+                     *       "secret": "whsec_000000000000+qBZ0uym5wyhA/H2lXZalgCzpKq/634="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -26032,13 +26037,13 @@ export interface operations {
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
                      *           "id": "01900000-0000-7000-8000-000000000097",
-                     *           "job_id": "01900000-0000-7000-8000-000000000039",
+                     *           "job_id": "01900000-0000-7000-8000-000000000100",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "the receiver answered 400",
                      *             "response": null,
                      *             "status": 400,
-                     *             "took_ms": 1
+                     *             "took_ms": 2
                      *           },
                      *           "repeat_count": 0,
                      *           "state": "failed"
@@ -26144,21 +26149,21 @@ export interface operations {
                      * @example {
                      *       "attempt_count": 1,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "due_at": null,
+                     *       "due_at": "2026-01-31T12:00:00.000Z",
                      *       "event": "job.failed",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
                      *       "id": "01900000-0000-7000-8000-000000000097",
-                     *       "job_id": "01900000-0000-7000-8000-000000000039",
+                     *       "job_id": "01900000-0000-7000-8000-000000000100",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "the receiver answered 400",
                      *         "response": null,
                      *         "status": 400,
-                     *         "took_ms": 1
+                     *         "took_ms": 2
                      *       },
                      *       "repeat_count": 0,
-                     *       "state": "queued"
+                     *       "state": "pending"
                      *     }
                      */
                     "application/json": components["schemas"]["IntegrationDeliveryView"];
@@ -26286,7 +26291,7 @@ export interface operations {
                      *       "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *       "response": null,
                      *       "status": null,
-                     *       "took_ms": 0
+                     *       "took_ms": 5
                      *     }
                      */
                     "application/json": components["schemas"]["WebhookAttempt"];
@@ -29466,7 +29471,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "150772"
+                 *       "code": "093328"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -29803,10 +29808,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACDL4tuWtFXhG8WBHEDWzWwpaHENVdP5P23kWMb1dPHX5KUBAgMmIAEhWCA7_CAWb2Ae_4IfGLSHkdG9TdvxQ3bQUMxL1J74QgQndCJYIKQqyoSrXOPIW6mt7lUbM7qjv74sFpA-62orQfG6gxAo",
-                 *       "challenge": "mst_passkey_ASYRl3tt0DDst4cs9vt_J8L1wQEGpm-2mENC9gBddL3XCX8kOuxCSEuDW5KUE8VKx7hbJhLQRmw9XBemAKxuIdZ83jqREme7j_QM94z2e7M4N4tgoXALwQkBqJ6hnTVcJ1dfV6YBeF2tAtBOHoMN4zHQJLsGQ020pCRLbqCVDnVft7RL1DY55Fp0MQP7BUu9m06Sdv-kaddVNlgHnrIw53Bt7UGjFijOtCMiwSSg6Psds5eSI9Y3sr5Nm6LbCpyEuDwXHzN13p20OeOxbjm0A3K7P77NUL27S4uGKBWHGywDcwjbZUQI2VjhTCOjDVGMNP24k6xFZg-BXz8sY9mGw-c2OPIR33JXzGyS4qOyjzIsIu3jL8y2XsK0igosl9BOSDdRd9er2V74UzM9PwxBN4Nb3uPxTvn0wZTvfIjXNMLlUrtXT4dPjaK4ikUWwV-XGwS5mxDkihGWuBfbFT6D_cnsq5DLAnStJ3jsCa3chaOuDxJYB-SZ89D7dr37vbLon4jV0u_i0ahK8CzVobYkbOIa9kUbfwixACOusBQ7P3BBBm_UXWH_Fq1XauNEqqZSHiSN_lnIys4MI3uB3-weY3R9J3KxgXJrOq6bfS22KMKK4giiFg3qBODrXSMiCMbTUrUtebnWL8IyO-jCRlvHNXWl1ZK_DSgeAzRizn8yYwdb8ZBYUHcCwJ2Hb35c_l-d8odtpzkJGB_57oD4E6D7dlINZVJekDcbz5X97pvP3W34Du5QzWV9C05kDHIlYXMwckdQLuyL-dW4lQ",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJaTFV5clM4bkhrY29tcWJvem5lSkVpeFVRSnNMR3BkNzhVdlZNa01KdGdFIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "y-LblrRV4RvFgRxA1s1sKWhxDVXT-T9t5FjG9XTx1-Q",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACCDFOt9XMzCJHRncpJLguV7V5akjAs69kwXC_eFdlFog6UBAgMmIAEhWCC9P1W07uZDGpxI_JrwDdcYY5Z4HemVPtb2kyJeJzRErCJYID56CPYtV5tmzsmWQaGwP0wf73WuDxx-RJwZUR0U-lLD",
+                 *       "challenge": "mst_passkey_ASASBjWTs_TYdu-86qlqZauhTLrAC5qnukFzyxtbjbtK5juPER7y20dEXxy9FkBbOyo0rMyqNqaENJcsvxHVGkORmmP2UDfFjLNgrfTkiWSvP4oPqDrslLkyjfpNjy3FtA1SgYAXL4rR_06ZePMVgqVC5irx189tcHEpYk3kI_SMIUbC5UjTvA2-TuI23HJRRMJpuzxV_SCNcgrVe8-KTC-4ECyeeUkahzIVJJej2alfUzB5LMHcYlLBEvhMqin6wTa_AaVqwebh7CmEOWWWZazEBg8vlaVmbW9eYoVSrgdc47Z6UA66nNHleFxaa5y9E8Orb7O_1-t6ZiieqAJiEfpM2wgVamvaMLuCmlp4_e-RZ0Q3Y6n4rp_DuzBvGGVgQgtPWAHFWGL0Euu-nVUu8fp50a3dAWvO85dKvsniYT9vhi1CgQrQDGnbUAu3lLQ5JEltvf7jkmBdboNdfxVwUsA-Yes_ek2vQ6FIbg5TEKoKIJ_kIykJuEi9tQJ0jMmQakQ3efmi7JNXw3nWOFNwtUKh0qTWQacu6OuGUF0f1FuV9tgSOfs70aEChKxDTFHZ_dawdRycC4x_w9eypXAvykcn010_Y4Gbryyy5GqfGvxYC1OUmA3FTiFVc1r1P93Q8Wz86wdKE8DPLZ3cKxqZTbJZuSjQetszfTpea9M9aqYedYlk0rUH-Uu70LMbbWHxIJoQgneWk3FZ5TRa2ZjcPtcpchKzAoRfpL821vJ7yE711FLgly5HjIhr_czHRJZsv0OSBJQ1K6DJSQ",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJYdk5oeG5HTHFGUC1ZelZ5Z0t4WU9NLThSaUdLYk92YVpXd2JhbkJmb2VNIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "gxTrfVzMwiR0Z3KSS4Lle1eWpIwLOvZMFwv3hXZRaIM",
                  *       "name": "laptop"
                  *     }
                  */
@@ -29829,16 +29834,16 @@ export interface operations {
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "5khg-5hqj-e43e-xajc",
-                     *         "diba-hqt6-ds2u-v4ci",
-                     *         "43ob-4gvz-2bkp-6qiw",
-                     *         "sqxg-ncot-aa35-33ku",
-                     *         "nccu-7shz-r2zj-iyzv",
-                     *         "bs7t-iza4-pnpt-izuo",
-                     *         "kvjc-sibp-6orx-7goe",
-                     *         "zspl-l33y-uggh-uc6s",
-                     *         "j4ad-xbro-j7qo-opwd",
-                     *         "uymn-baw3-5lyj-emnq"
+                     *         "hhdy-wv52-tsjr-qtfd",
+                     *         "w6mf-ejcx-7pne-wpyk",
+                     *         "tdi5-pddw-oret-jm7u",
+                     *         "o7n4-wpny-eirq-v5dp",
+                     *         "hlqe-6mbh-q363-sorf",
+                     *         "43d3-rtzj-5s22-dxol",
+                     *         "6m65-x3vo-enli-z4fm",
+                     *         "7ito-am5y-idkc-svbc",
+                     *         "vbja-hpfr-5bf2-knss",
+                     *         "3dbu-3qoy-lgmj-7lwz"
                      *       ]
                      *     }
                      */
@@ -29960,12 +29965,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_ASYRl3tt0DDst4cs9vt_J8L1wQEGpm-2mENC9gBddL3XCX8kOuxCSEuDW5KUE8VKx7hbJhLQRmw9XBemAKxuIdZ83jqREme7j_QM94z2e7M4N4tgoXALwQkBqJ6hnTVcJ1dfV6YBeF2tAtBOHoMN4zHQJLsGQ020pCRLbqCVDnVft7RL1DY55Fp0MQP7BUu9m06Sdv-kaddVNlgHnrIw53Bt7UGjFijOtCMiwSSg6Psds5eSI9Y3sr5Nm6LbCpyEuDwXHzN13p20OeOxbjm0A3K7P77NUL27S4uGKBWHGywDcwjbZUQI2VjhTCOjDVGMNP24k6xFZg-BXz8sY9mGw-c2OPIR33JXzGyS4qOyjzIsIu3jL8y2XsK0igosl9BOSDdRd9er2V74UzM9PwxBN4Nb3uPxTvn0wZTvfIjXNMLlUrtXT4dPjaK4ikUWwV-XGwS5mxDkihGWuBfbFT6D_cnsq5DLAnStJ3jsCa3chaOuDxJYB-SZ89D7dr37vbLon4jV0u_i0ahK8CzVobYkbOIa9kUbfwixACOusBQ7P3BBBm_UXWH_Fq1XauNEqqZSHiSN_lnIys4MI3uB3-weY3R9J3KxgXJrOq6bfS22KMKK4giiFg3qBODrXSMiCMbTUrUtebnWL8IyO-jCRlvHNXWl1ZK_DSgeAzRizn8yYwdb8ZBYUHcCwJ2Hb35c_l-d8odtpzkJGB_57oD4E6D7dlINZVJekDcbz5X97pvP3W34Du5QzWV9C05kDHIlYXMwckdQLuyL-dW4lQ",
+                     *       "challenge": "mst_passkey_ASASBjWTs_TYdu-86qlqZauhTLrAC5qnukFzyxtbjbtK5juPER7y20dEXxy9FkBbOyo0rMyqNqaENJcsvxHVGkORmmP2UDfFjLNgrfTkiWSvP4oPqDrslLkyjfpNjy3FtA1SgYAXL4rR_06ZePMVgqVC5irx189tcHEpYk3kI_SMIUbC5UjTvA2-TuI23HJRRMJpuzxV_SCNcgrVe8-KTC-4ECyeeUkahzIVJJej2alfUzB5LMHcYlLBEvhMqin6wTa_AaVqwebh7CmEOWWWZazEBg8vlaVmbW9eYoVSrgdc47Z6UA66nNHleFxaa5y9E8Orb7O_1-t6ZiieqAJiEfpM2wgVamvaMLuCmlp4_e-RZ0Q3Y6n4rp_DuzBvGGVgQgtPWAHFWGL0Euu-nVUu8fp50a3dAWvO85dKvsniYT9vhi1CgQrQDGnbUAu3lLQ5JEltvf7jkmBdboNdfxVwUsA-Yes_ek2vQ6FIbg5TEKoKIJ_kIykJuEi9tQJ0jMmQakQ3efmi7JNXw3nWOFNwtUKh0qTWQacu6OuGUF0f1FuV9tgSOfs70aEChKxDTFHZ_dawdRycC4x_w9eypXAvykcn010_Y4Gbryyy5GqfGvxYC1OUmA3FTiFVc1r1P93Q8Wz86wdKE8DPLZ3cKxqZTbJZuSjQetszfTpea9M9aqYedYlk0rUH-Uu70LMbbWHxIJoQgneWk3FZ5TRa2ZjcPtcpchKzAoRfpL821vJ7yE711FLgly5HjIhr_czHRJZsv0OSBJQ1K6DJSQ",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "ZLUyrS8nHkcomqbozneJEixUQJsLGpd78UvVMkMJtgE",
-                     *       "user_handle": "AaIU_RQ2ctWUbpO1Z9FUVQ",
+                     *       "nonce": "XvNhxnGLqFP-YzVygKxYOM-8RiGKbOvaZWwbanBfoeM",
+                     *       "user_handle": "AaIVB8HXdXemZUUVi484SA",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -30076,7 +30081,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "5khg-5hqj-e43e-xajc"
+                 *       "code": "hhdy-wv52-tsjr-qtfd"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -30521,8 +30526,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=AKSSVKHA4D7FECVCEMRIPVO5ITQ7JAGY&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "AKSSVKHA4D7FECVCEMRIPVO5ITQ7JAGY"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=QB2MMNGRVIS32ZMJSNIXWLND5CW63V7Z&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "QB2MMNGRVIS32ZMJSNIXWLND5CW63V7Z"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -30628,7 +30633,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "xkle-eyu3-5t52-s6fk"
+                 *       "code": "g3vq-2bcu-b4jo-5ftd"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -30742,7 +30747,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "459156"
+                 *       "code": "190663"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -30758,16 +30763,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "btp6-5it7-5a26-erts",
-                     *         "w6mc-6vj7-jiar-zixc",
-                     *         "pxj5-ae7m-4bzr-zvoh",
-                     *         "bn7i-qhk3-vn6t-3din",
-                     *         "5jhk-yvk7-eydg-qxve",
-                     *         "cekt-c7y3-2spc-462t",
-                     *         "tybd-xo6r-ledo-lhmn",
-                     *         "di43-yxng-kbuy-uyyg",
-                     *         "xvfl-gacs-2asq-ukbu",
-                     *         "3ksa-x6yn-fiva-ujm3"
+                     *         "ybqt-hse4-ok3e-sfb3",
+                     *         "b4ey-6baf-3ets-qqvf",
+                     *         "m2nc-wuhg-vqq5-4jds",
+                     *         "6y24-5rn2-262b-xd3j",
+                     *         "gbrv-iflo-3br2-4mmb",
+                     *         "qpcs-3gb3-op25-56rw",
+                     *         "wdoo-3zye-lbra-omp7",
+                     *         "ierb-6sby-onpc-eb5u",
+                     *         "yor2-ac6i-n6ev-nyup",
+                     *         "sr5s-j7ud-ca4m-qa4p"
                      *       ]
                      *     }
                      */
@@ -30874,7 +30879,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "459156"
+                 *       "code": "190663"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -30890,16 +30895,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "xkle-eyu3-5t52-s6fk",
-                     *         "cw3u-nmcb-bxpn-3sdz",
-                     *         "ejy2-4mpe-ssql-rwgu",
-                     *         "xvnf-owlu-754e-wbk4",
-                     *         "dsf2-uzcq-grnr-xmxo",
-                     *         "qusz-eryr-2ip5-ahlo",
-                     *         "7xkv-i3zq-36re-fn2u",
-                     *         "y4o3-5ixq-bndc-h77o",
-                     *         "yjft-xs52-qtrn-2c77",
-                     *         "5ewr-dobr-jlri-dd3r"
+                     *         "g3vq-2bcu-b4jo-5ftd",
+                     *         "n3du-b3o5-nvem-avpa",
+                     *         "fvyu-qyef-pevu-xerb",
+                     *         "l7of-5tgs-zub4-bcgx",
+                     *         "jmtg-cf3t-5rrq-okiz",
+                     *         "6amt-43ic-ueny-bdof",
+                     *         "fhxo-izhu-agy5-xnli",
+                     *         "iuyr-7iur-b6xo-nyeq",
+                     *         "batr-75sy-clar-ayug",
+                     *         "kgur-5aeg-z4a4-qzpc"
                      *       ]
                      *     }
                      */
@@ -31998,7 +32003,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000040",
-                     *           "key_fingerprint": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c",
+                     *           "key_fingerprint": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -32088,8 +32093,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T23:14:19Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28602792,\n        \"sha256\": \"c14904ec6318c19f68659e95bd29e7bea701649896556f4c35295f08129e5949\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4818512,\n        \"sha256\": \"6d9daea306367b1edf20b1631be29eb806fca0b755b221c9cd7511af5d7070b7\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"vkNxFbWrSwzEMisMsT5XOv3Ln7e7nGa+0pzoZcW3JLM=\",\n  \"signature\": \"qVIL1kSvYBOUS9gUaLXShqDCsdZMy1wWr1b7TFBzqBgdjSbFUswm9120OLLJdpk0tTyEnmZrT8aDZftIyhw/CQ==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T23:25:58Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28602792,\n        \"sha256\": \"c14904ec6318c19f68659e95bd29e7bea701649896556f4c35295f08129e5949\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4818512,\n        \"sha256\": \"6d9daea306367b1edf20b1631be29eb806fca0b755b221c9cd7511af5d7070b7\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"raznGnn/s/NH+BtQyDPd9vemknwIxmaMTxDvUOMWuq8=\",\n  \"signature\": \"LK8hhbxPoAdh9BtfI+gzYRCkSFt/oAs6qImjy1RXcqgOJi09yOOM5HBWd0boBr3XDFTk3I762Of2g2uNJKesCQ==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -32108,7 +32113,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c",
+                     *       "key_fingerprint": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32221,9 +32226,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "CXENjjHTPJ/hGzPqY0hOlytGApQTHJvtMk1V25sAyBs=",
-                 *       "old": "vkNxFbWrSwzEMisMsT5XOv3Ln7e7nGa+0pzoZcW3JLM=",
-                 *       "signature": "GX0Vxg8cL8iM7MOi6KwNcQWVmzHrpu6EVB/QCg5Y2fVGxATXstd05F+KdzNv2aY06wUmmFRJyjo/pp//V0+nCA=="
+                 *       "new": "BlnwzSoD2tDYfvTPiM86EOSIEWZgduZczrSRWNZmfQ0=",
+                 *       "old": "raznGnn/s/NH+BtQyDPd9vemknwIxmaMTxDvUOMWuq8=",
+                 *       "signature": "GaNZcycy7HU3XFgKY0OXnRCNdXZBidE90842OcgD4QJ9dGNxc/h/cHVGbrxd21PM19Goql+7rOOKkblOJtZRBg=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -32238,8 +32243,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "213685cf8ebb05f98dc3876b035aff55905eafc53e5be41d86a5dfe51ec0c3c4",
-                     *       "old_fingerprint": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c"
+                     *       "new_fingerprint": "fb2e270c41874285421ad5dedc1d70c3bb5c6574d364d4fe426533d81f1163ed",
+                     *       "old_fingerprint": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -32358,7 +32363,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c",
+                     *       "key_fingerprint": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32465,7 +32470,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c",
+                     *       "key_fingerprint": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32601,7 +32606,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "dd343b4b5ca10ccb577800495e3bf4b6d5d68f68c1986cf5c2e2aabbbf973b6c",
+                     *       "key_fingerprint": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -36425,7 +36430,9 @@ export interface operations {
                      *             "restart": "always",
                      *             "stop_grace_ms": 10000
                      *           },
-                     *           "state_counts": {},
+                     *           "state_counts": {
+                     *             "waiting": 1
+                     *           },
                      *           "target": {
                      *             "expression": "all"
                      *           }
@@ -37038,7 +37045,7 @@ export interface operations {
                      *         "written_bytes": 0
                      *       },
                      *       "purge": {
-                     *         "finished_at": null,
+                     *         "finished_at": "2026-01-31T12:00:00.000Z",
                      *         "history_before": "2026-01-31T12:00:00.000Z",
                      *         "requested_at": "2026-01-31T12:00:00.000Z",
                      *         "requested_by": "01900000-0000-7000-8000-000000000001"
@@ -37060,7 +37067,7 @@ export interface operations {
                      *         ],
                      *         "database_bytes": 1216512,
                      *         "disk_bytes": 25276518400,
-                     *         "disk_free_bytes": 25269018624,
+                     *         "disk_free_bytes": 25128071168,
                      *         "forecast": {
                      *           "bytes_per_day": null,
                      *           "days": null,
@@ -37151,6 +37158,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description The request, which is stored. A server carries it out. */
             202: {
                 headers: {
                     [name: string]: unknown;
@@ -37265,6 +37273,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description What a request would delete. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -38852,7 +38861,7 @@ export interface operations {
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 1
+                     *             "took_ms": 16
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -38953,7 +38962,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 1
+                     *           "took_ms": 16
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -38968,7 +38977,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 16
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -39063,7 +39072,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 16
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -39187,7 +39196,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_000000000000000000+LDFEbdd8LvCdBMupjlzWSnuQ="
+                     *       "secret": "whsec_0000000000000000000000000+7RPhowYvO5RhBA9d0="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::command_history::cancelled;
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
+use crate::input::expressions::mark_column;
 use crate::input::instants::instant;
 use crate::listing::{self, LatestLimit};
 use crate::output::printer::print;
@@ -43,6 +44,8 @@ const STEP_COLUMNS: [Column; 8] = [
 /// The options that set fields of the API.
 pub const OPTIONS: OptionNames = &[
     option("agent_id", "--agent"),
+    option("expression", "--on"),
+    option("target.expression", "--on"),
     option("script", "--script").expects("1 to 128 letters, digits and . _ -"),
     option("state", "--state").expects("names of execution states, such as failed,lost"),
     option("created_after", "--since"),
@@ -91,6 +94,9 @@ struct ExecutionFilter {
     /// Only on this agent: an id, a name or a hostname
     #[arg(long)]
     agent: Option<String>,
+    /// Only on agents that match this expression, such as 'tag:web & os:linux & !name:db-*'
+    #[arg(long, value_name = "EXPRESSION", conflicts_with = "agent")]
+    on: Option<String>,
     /// Only of this script
     #[arg(long)]
     script: Option<String>,
@@ -121,6 +127,7 @@ impl ExecutionFilter {
     fn is_given(&self) -> bool {
         let texts = [
             &self.agent,
+            &self.on,
             &self.script,
             &self.since,
             &self.until,
@@ -239,6 +246,7 @@ async fn show_list(filter: ExecutionFilter, session: &Session) -> Result<u8, Cli
     };
     let filters = [
         ("agent_id", agent_id),
+        ("expression", filter.on.clone()),
         ("script", filter.script),
         ("state", (!filter.state.is_empty()).then(|| filter.state.join(","))),
         ("created_after", at(filter.since)?),
@@ -258,5 +266,9 @@ async fn show_list(filter: ExecutionFilter, session: &Session) -> Result<u8, Cli
         columns: &COLUMNS,
         empty: "No executions.",
     };
-    list.show(session).await
+    let page = list.read(session).await.map_err(|error| match &filter.on {
+        Some(expression) => mark_column(error, expression),
+        None => error,
+    })?;
+    list.show_page(session, &page)
 }

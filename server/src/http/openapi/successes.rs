@@ -21,6 +21,8 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("list_approval_rules", "200", "Every rule of approval."),
     ("list_approvals", "200", "A page of requests for approval."),
     ("refuse_request", "200", "The request, which is refused. Its work has ended."),
+    ("purge_storage", "202", "The request, which is stored. A server carries it out."),
+    ("preview_storage_purge", "200", "What a request would delete."),
     ("abort_job", "202", "The job. Its queued executions have ended."),
     ("register", "202", "The registration, which waits for its code."),
     ("resend_code", "202", "The registration, which waits for its code."),

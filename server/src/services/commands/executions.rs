@@ -6,13 +6,17 @@ use super::Commands;
 use super::approvals::of_work::add_approvals;
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::command_state::CommandState;
+use crate::domain::field_error::{FieldError, FieldErrorCode};
+use crate::domain::fleet::target::{Target, TargetSpec};
 use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::column::StringList;
-use crate::store::queries::{AgentLock, CommandFilter, CommandWithReport, TenantScope};
+use crate::store::queries::{
+    AgentLock, CommandFilter, CommandWithReport, MAX_FILTER_AGENTS, TenantScope,
+};
 
 const UNKNOWN: ServiceError = ServiceError::NotFound("execution");
 
@@ -46,6 +50,43 @@ impl Commands {
         let Page { mut items, next_cursor } = tenant.commands(&filter, page).await?;
         add_approvals(&tenant, &mut items).await?;
         Ok(Page { items: self.with_related(&tenant, items).await?, next_cursor })
+    }
+
+    /// [`Self::executions`] on the agents that a target expression matches now.
+    ///
+    /// # Errors
+    /// 422 for an invalid expression, or one that matches too many agents.
+    pub async fn executions_on(
+        &self,
+        caller: &Caller,
+        expression: String,
+        mut filter: CommandFilter,
+        page: PageRequest,
+    ) -> Result<Page<Execution>> {
+        caller.require(Scope::CommandsRead)?;
+        // What the expression matches says what the agents are.
+        caller.require(Scope::AgentsRead)?;
+        let spec = TargetSpec { expression: Some(expression), ..TargetSpec::default() };
+        let target = Target::try_from(spec)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let chosen = tenant.resolve(&target, |id| self.hub.is_connected(id)).await?;
+        let agents: Vec<AgentId> = chosen.agents.iter().map(|agent| agent.id).collect();
+        match agents.as_slice() {
+            [] => return Ok(Page { items: Vec::new(), next_cursor: None }),
+            [one] if filter.agent_id.is_none() => filter.agent_id = Some(*one),
+            _ if agents.len() > MAX_FILTER_AGENTS => {
+                let (limit, code) = (MAX_FILTER_AGENTS as u64, FieldErrorCode::TooMany);
+                return Err(ServiceError::InvalidField {
+                    detail: format!(
+                        "`expression` matches {} agents; at most {limit} are possible",
+                        agents.len()
+                    ),
+                    error: FieldError::with_limit("expression", code, limit),
+                });
+            }
+            _ => filter.agents = Some(agents),
+        }
+        self.executions(caller, filter, page).await
     }
 
     /// One page of the executions of a job.

@@ -166,7 +166,7 @@ pub use self::commands::approvals::{
 };
 pub use self::commands::changes::{ChangedCommand, EndedJob};
 pub use self::commands::commands::{Cancelled, CommandWithReport};
-pub use self::commands::history::{CommandFilter, Effort, Explained};
+pub use self::commands::history::{CommandFilter, Effort, Explained, MAX_FILTER_AGENTS};
 pub use self::commands::jobs::{CancelledJob, EndedIn, JobFilter, JobProgress};
 pub use self::commands::output::candidates::CompactionCandidates;
 pub use self::commands::output::compaction::Compacted;

@@ -141,6 +141,10 @@ impl Past {
         if any(runner, 3) == 0 {
             filter.agent_id = Some(one_of(runner, &self.agents));
         }
+        if any(runner, 4) == 0 {
+            filter.agents =
+                Some((0..=any(runner, 4)).map(|_| one_of(runner, &self.agents)).collect());
+        }
         if any(runner, 5) == 0 {
             filter.job_id = Some(one_of(runner, &self.jobs));
         }
@@ -178,6 +182,7 @@ impl Past {
         row.tenant_id == self.tenants[0]
             && (!filter.is_execution || row.command == "execute")
             && filter.agent_id.is_none_or(|id| row.agent_id == id)
+            && filter.agents.as_ref().is_none_or(|ids| ids.contains(&row.agent_id))
             && filter.job_id.is_none_or(|id| row.job_id == Some(id))
             && filter.script.as_ref().is_none_or(|script| row.script.as_ref() == Some(script))
             && (filter.states.is_empty() || filter.states.contains(&row.state))

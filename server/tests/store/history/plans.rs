@@ -29,6 +29,7 @@ fn filters(past: &Past) -> Vec<(&'static str, CommandFilter)> {
         ("none", all.clone()),
         ("agent", of_agent.clone()),
         ("script", CommandFilter { script: Some("deploy".into()), ..all.clone() }),
+        ("agents", CommandFilter { agents: Some(past.agents.clone()), ..all.clone() }),
         ("job", CommandFilter { job_id: Some(past.jobs[0]), ..all.clone() }),
         ("state failed", CommandFilter { states: failed.clone(), ..all.clone() }),
         ("state succeeded", CommandFilter { states: vec![CommandState::Succeeded], ..all.clone() }),

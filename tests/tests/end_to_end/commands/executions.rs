@@ -105,6 +105,10 @@ async fn execution_filters_return_exactly_the_matches(fixture: Fixture) {
         (String::new(), vec![retried, bad, good]),
         (format!("agent_id={agent}"), vec![retried, bad, good]),
         (format!("agent_id={NOBODY}"), vec![]),
+        ("expression=tag:web".into(), vec![retried, bad, good]),
+        ("expression=tag:web%20%26%20os:linux&state=failed".into(), vec![retried, bad]),
+        ("expression=tag:db".into(), vec![]),
+        (format!("expression=all&agent_id={NOBODY}"), vec![]),
         ("script=hello".into(), vec![good]),
         ("script=nothing".into(), vec![]),
         ("state=failed".into(), vec![retried, bad]),
@@ -122,6 +126,12 @@ async fn execution_filters_return_exactly_the_matches(fixture: Fixture) {
     ] {
         assert_eq!(ids(&fixture, &query).await, expected, "{query}");
     }
+    // Of several agents, some have none.
+    let (_other, other) = fixture.agent(AgentOptions::named("other")).await;
+    assert_eq!(ids(&fixture, "expression=all").await, [retried, bad, good]);
+    assert_eq!(ids(&fixture, &format!("expression=all&agent_id={other}")).await, [""; 0]);
+    let refused = fixture.api.get("/api/executions?expression=tag:").await;
+    assert_eq!(refused.expect_problem(422, "invalid_target")["errors"][0]["field"], "target.expression");
     let page = fixture.api.get("/api/executions?limit=2").await.expect(200);
     let cursor = page.text("next_cursor");
     assert_eq!(ids(&fixture, &format!("limit=2&cursor={cursor}")).await, [good]);
@@ -196,6 +206,7 @@ async fn command_line_lists_and_cancels_executions() {
     for filter in [
         vec!["--state", "queued"],
         vec!["--script", "hello", "--agent", "front"],
+        vec!["--on", "tag:web & name:front", "--state", "queued"],
         vec!["--limit", "1"],
         vec!["--since", "1h", "--trigger", "api", "--state", "queued,running"],
     ] {
@@ -208,6 +219,9 @@ async fn command_line_lists_and_cancels_executions() {
     assert_eq!(cli.run(&none).await.expect(0).trim(), "No executions.");
     cli.run(&["executions", "list", "--since", "yesterday"]).await.expect(2);
     cli.run(&["executions", "list", "--state", "flying"]).await.expect(1);
+    let wrong = cli.run(&["executions", "list", "--on", "tag:web &"]).await;
+    assert_eq!(wrong.code, Some(2), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains('^'), "{}", wrong.stderr);
     let cancelled = cli.run(&["executions", "cancel", &waiting, "--json"]).await.json();
     assert_eq!(cancelled["state"], "cancelled");
     let shown = cli.run(&["executions", "show", &waiting]).await.expect(0);

@@ -30,14 +30,18 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 /// A page takes bounded time even in a long history. If few executions match the filters, it may be
 /// short or empty although more follow: only a page without `next_cursor` is the last.
 #[utoipa::path(get, path = "/api/executions", tag = "executions", params(ExecutionsQuery),
-    responses((status = 200, body = PageView<ExecutionView>), (status = 400, body = Problem)))]
+    responses((status = 200, body = PageView<ExecutionView>), (status = 400, body = Problem), (status = 422, body = Problem)))]
 async fn list_executions(
     State(state): State<AppState>,
     caller: Caller,
     Params(pairs): Params<Vec<(String, String)>>,
 ) -> ApiResult<axum::Json<PageView<ExecutionView>>> {
-    let (filter, page) = ExecutionsQuery::of(pairs)?.read()?;
-    let executions = state.services.commands.executions(&caller, filter, page).await?;
+    let (filter, expression, page) = ExecutionsQuery::of(pairs)?.read()?;
+    let commands = &state.services.commands;
+    let executions = match expression {
+        Some(expression) => commands.executions_on(&caller, expression, filter, page).await?,
+        None => commands.executions(&caller, filter, page).await?,
+    };
     Ok(axum::Json(executions.map(ExecutionView::in_list).into()))
 }
 

@@ -34,6 +34,9 @@ pub(super) struct ExecutionsQuery {
     /// Only executions of this agent.
     #[param(value_type = Option<Uuid>)]
     agent_id: Option<String>,
+    /// Only executions on agents that this target expression matches now, such as `tag:web & status:offline`,
+    /// at most 30,000 agents. Needs the scope `agents:read` too.
+    expression: Option<String>,
     /// Only executions of this job.
     #[param(value_type = Option<Uuid>)]
     job_id: Option<String>,
@@ -47,9 +50,9 @@ pub(super) struct ExecutionsQuery {
     /// Only executions created before this instant, RFC 3339.
     #[param(value_type = Option<Timestamp>)]
     created_before: Option<String>,
-    /// Only executions with this trigger: `api` or `retry`.
+    /// Only executions with this trigger: `api`, `retry`, `schedule`, `hook`, `task`, `service` or `group`.
     trigger: Option<String>,
-    /// Only executions requested with this API key.
+    /// Only executions requested by this member or API key.
     #[param(value_type = Option<Uuid>)]
     requested_by: Option<String>,
 }
@@ -77,10 +80,11 @@ impl ExecutionsQuery {
 
     /// # Errors
     /// A problem that names the parameter that does not fit.
-    pub(super) fn read(self) -> Result<(CommandFilter, PageRequest), Problem> {
+    pub(super) fn read(self) -> Result<(CommandFilter, Option<String>, PageRequest), Problem> {
         let filter = CommandFilter {
             is_execution: true,
             agent_id: id("agent_id", self.agent_id)?.map(AgentId),
+            agents: None,
             job_id: id("job_id", self.job_id)?.map(JobId),
             script: script(self.script)?,
             states: states(self.state)?,
@@ -99,7 +103,8 @@ impl ExecutionsQuery {
                 FieldError::with_limit("created_after", FieldErrorCode::Conflict, "created_before");
             return Err(invalid("`created_after` must be before `created_before`", error));
         }
-        Ok((filter, page_of(self.cursor.as_deref(), self.limit.as_deref())?))
+        let page = page_of(self.cursor.as_deref(), self.limit.as_deref())?;
+        Ok((filter, self.expression, page))
     }
 }
 

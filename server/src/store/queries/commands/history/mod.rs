@@ -39,12 +39,17 @@ const ID_LAG_MS: u64 = 1_000;
 const INDEXES_ONLY: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
     SET LOCAL enable_sort = off";
 
+/// Most agents of a filter: SQLite binds at most 32,766 values in one statement.
+pub const MAX_FILTER_AGENTS: usize = 30_000;
+
 /// Which commands to return. By default all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandFilter {
     /// Only `execute` commands.
     pub is_execution: bool,
     pub agent_id: Option<AgentId>,
+    /// On one of these agents, at most [`MAX_FILTER_AGENTS`].
+    pub agents: Option<Vec<AgentId>>,
     pub job_id: Option<JobId>,
     pub script: Option<String>,
     /// In one of these states. If empty, in any state.

@@ -19,6 +19,12 @@ pub(super) fn matching(
     if let Some(id) = filter.agent_id {
         query = query.filter(Column::AgentId.eq(id));
     }
+    if let Some(ids) = &filter.agents {
+        // As that of the job: the index of agents would be read agent by agent, and then sorted.
+        let agent_id = Expr::col((command::Entity, Column::AgentId));
+        let agent_id = Func::coalesce([agent_id.clone(), agent_id]);
+        query = query.filter(agent_id.is_in(ids.iter().copied()));
+    }
     if let Some(id) = filter.job_id {
         // Written so that no index serves it: the index of jobs is in the order of states, and a
         // database that takes it for a page sorts the whole job. A walk along it names its state.
