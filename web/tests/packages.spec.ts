@@ -49,8 +49,11 @@ test('an upload that is cancelled stores nothing', async ({ page }) => {
   await dialog.getByLabel('Archive', { exact: true }).setInputFiles(archive('late.zip', packageOf('late', '1', randomBytes(3_000_000))));
   await dialog.getByRole('button', { name: 'Upload', exact: true }).click();
   await expect(dialog.getByRole('progressbar')).toBeVisible();
+  // Without the bound of the network, the rest would be there before the page has cancelled it.
+  const cancelled = page.waitForEvent('requestfailed', (request) => new URL(request.url()).pathname === '/api/packages');
   await page.keyboard.press('Escape');
   await expect(dialog).toHaveCount(0);
+  await cancelled;
   await session.send('Network.emulateNetworkConditions', { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
   await session.detach();
   await page.goto('/library/packages');
@@ -154,7 +157,7 @@ test('a script that a schedule runs is deleted only by force, and the refusal na
   await page.getByRole('button', { name: 'Delete' }).click();
   const dialog = page.getByRole('dialog');
   await dialog.getByRole('button', { name: 'Delete', exact: true }).click();
-  await expect(dialog.getByRole('alert')).toContainText('Schedules or hooks run this script.');
+  await expect(dialog.getByRole('alert')).toContainText('Schedules, hooks or assignments run this script.');
   await expect(dialog.getByRole('list', { name: 'What runs it' }).getByRole('link', { name: 'uses-it' })).toBeVisible();
   expect(await violationsOf(page, '[role=dialog]')).toEqual([]);
   await dialog.getByRole('button', { name: 'Cancel' }).click();

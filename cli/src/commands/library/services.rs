@@ -28,10 +28,10 @@ const AGENT_COLUMNS: [Column; 10] = [
     Column::by("STATE", |agent| reported(agent, "state")),
     Column::by("HEALTH", |agent| reported(agent, "health")),
     Column::by("RESTARTS", |agent| reported(agent, "restart_count")),
-    Column::by("STARTS AGAIN", |agent| reported(agent, "restart_at")),
+    Column::of("STARTS AGAIN", "service.restart_at"),
     Column::by("LIMITS", |agent| reported(agent, "limits")),
-    Column::by("STARTED", |agent| reported(agent, "started_at")),
-    Column::by("LAST END", |agent| reported(agent, "last_error_code")),
+    Column::of("STARTED", "service.started_at"),
+    Column::by("LAST END", last_end),
     Column::of("ERROR", "error"),
 ];
 
@@ -171,6 +171,15 @@ fn reported(agent: &Value, name: &str) -> String {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Number(number)) => number.to_string(),
         _ => "-".into(),
+    }
+}
+
+/// How the last run that has ended did so, such as `failed (out_of_memory)`.
+fn last_end(agent: &Value) -> String {
+    let outcome = reported(agent, "last_outcome");
+    match reported(agent, "last_error_code").as_str() {
+        "-" => outcome,
+        code => format!("{outcome} ({code})"),
     }
 }
 

@@ -131,7 +131,10 @@ async fn execution_filters_return_exactly_the_matches(fixture: Fixture) {
     assert_eq!(ids(&fixture, "expression=all").await, [retried, bad, good]);
     assert_eq!(ids(&fixture, &format!("expression=all&agent_id={other}")).await, [""; 0]);
     let refused = fixture.api.get("/api/executions?expression=tag:").await;
-    assert_eq!(refused.expect_problem(422, "invalid_target")["errors"][0]["field"], "target.expression");
+    assert_eq!(
+        refused.expect_problem(422, "invalid_target")["errors"][0]["field"],
+        "target.expression"
+    );
     let page = fixture.api.get("/api/executions?limit=2").await.expect(200);
     let cursor = page.text("next_cursor");
     assert_eq!(ids(&fixture, &format!("limit=2&cursor={cursor}")).await, [good]);

@@ -54,7 +54,13 @@ pub async fn push(
             sanitize(package.get(field).and_then(Value::as_str).unwrap_or_default())
         };
         let (name, version) = (text("name"), text("version"));
-        format!("Package {name}@{version} is on the server; run it with `muster run AGENT --package {name}@{version}`")
+        let next = match package.get("kind").and_then(Value::as_str) {
+            Some("task" | "service") => {
+                format!("assign it with `muster assignments add NAME --package {name}@{version} --on TARGET`")
+            }
+            _ => format!("run it with `muster run AGENT --package {name}@{version}`"),
+        };
+        format!("Package {name}@{version} is on the server; {next}")
     })?;
     Ok(0)
 }

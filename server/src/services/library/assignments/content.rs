@@ -22,9 +22,9 @@ pub(super) struct Content {
 }
 
 /// What says which parameters there are.
-enum AssignableDocument {
-    Package(PackageDocument),
-    Script(ScriptDocument),
+enum AssignableDocument<'a> {
+    Package(&'a PackageDocument),
+    Script(&'a ScriptDocument),
 }
 
 impl Assignments {
@@ -65,7 +65,7 @@ impl Assignments {
             ));
         };
         check_size("muster.toml", &found.document)?;
-        AssignableDocument::Package(document).check(parameters)?;
+        AssignableDocument::Package(&document).check(parameters)?;
         Ok(Content { id: found.id.into(), name: found.name, version: found.version, kind })
     }
 
@@ -89,7 +89,7 @@ impl Assignments {
         }
         check_size("description", &version.document)?;
         let has_files = !ScriptParameter::files_among(&document.parameters, parameters).is_empty();
-        AssignableDocument::Script(document).check(parameters)?;
+        AssignableDocument::Script(&document).check(parameters)?;
         if has_files {
             let problem = "must not be of the type `file`, because the server keeps such files only for a while";
             return Err(ServiceError::invalid_field("parameters", problem));
@@ -99,7 +99,7 @@ impl Assignments {
     }
 }
 
-impl AssignableDocument {
+impl AssignableDocument<'_> {
     /// Checks the parameters of each run.
     fn check(&self, parameters: &Parameters) -> Result<()> {
         let refused = |problem: String| ServiceError::invalid_field("parameters", &problem);

@@ -126,7 +126,7 @@ impl RecordTaskRuns {
         let names: HashSet<&str> = assignments.iter().map(|of| of.content_name.as_str()).collect();
         let scripts = script::Entity::find()
             .filter(script::Column::TenantId.eq(self.tenant_id))
-            .filter(script::Column::Name.is_in(pad_to_power_of_two(names.into_iter())))
+            .filter(script::Column::Name.is_in(pad_to_power_of_two(names)))
             .all(tx.transaction)
             .await?;
         let ids: Vec<ScriptId> = scripts.iter().map(|script| script.id).collect();
