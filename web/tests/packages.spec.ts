@@ -47,10 +47,13 @@ test('an upload that is cancelled stores nothing', async ({ page }) => {
   await page.getByRole('button', { name: 'Upload a version' }).click();
   const dialog = page.getByRole('dialog');
   await dialog.getByLabel('Archive', { exact: true }).setInputFiles(archive('late.zip', packageOf('late', '1', randomBytes(3_000_000))));
+  const isUpload = (request: { url(): string }): boolean => new URL(request.url()).pathname === '/api/packages';
+  const started = page.waitForRequest((request) => isUpload(request) && request.method() === 'POST');
   await dialog.getByRole('button', { name: 'Upload', exact: true }).click();
   await expect(dialog.getByRole('progressbar')).toBeVisible();
+  await started;
   // Without the bound of the network, the rest would be there before the page has cancelled it.
-  const cancelled = page.waitForEvent('requestfailed', (request) => new URL(request.url()).pathname === '/api/packages');
+  const cancelled = page.waitForEvent('requestfailed', isUpload);
   await page.keyboard.press('Escape');
   await expect(dialog).toHaveCount(0);
   await cancelled;

@@ -9657,7 +9657,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:17d+xq+CjhhlgJuHpFhk5DONGMVxiBD0mV1zxOgnJio",
+                     *           "fingerprint": "SHA256:Uj2S4xJ0HW0IIYg24kY5U/k1gxXnEibapjN9p5rs4WM",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000004",
                      *           "ip": "192.0.2.2",
@@ -9670,7 +9670,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v509",
                      *           "policy": "manifest",
-                     *           "public_key": "QFk6vzhEyW5EuapuI4FeueQrVb73MsdWOqzMFsTg3pU=",
+                     *           "public_key": "3FtdbOicPmH44Ng6cDDN6pYLO45/e7NZHDk7s7rLFaY=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -9809,7 +9809,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:17d+xq+CjhhlgJuHpFhk5DONGMVxiBD0mV1zxOgnJio",
+                     *           "fingerprint": "SHA256:Uj2S4xJ0HW0IIYg24kY5U/k1gxXnEibapjN9p5rs4WM",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000004",
                      *           "ip": "192.0.2.2",
@@ -9822,7 +9822,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v509",
                      *           "policy": "manifest",
-                     *           "public_key": "QFk6vzhEyW5EuapuI4FeueQrVb73MsdWOqzMFsTg3pU=",
+                     *           "public_key": "3FtdbOicPmH44Ng6cDDN6pYLO45/e7NZHDk7s7rLFaY=",
                      *           "service_manager": "",
                      *           "status": "online",
                      *           "tags": [
@@ -11098,7 +11098,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000119",
+                     *       "command_id": "01900000-0000-7000-8000-000000000121",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -11463,11 +11463,11 @@ export interface operations {
                      *       "commands": [
                      *         {
                      *           "command": "execute",
-                     *           "command_id": "01900000-0000-7000-8000-000000000058",
+                     *           "command_id": "01900000-0000-7000-8000-000000000059",
                      *           "data": {
                      *             "script": "deploy"
                      *           },
-                     *           "request_id": "01900000-0000-7000-8000-000000000120",
+                     *           "request_id": "01900000-0000-7000-8000-000000000122",
                      *           "start_within_ms": 86400000,
                      *           "timestamp": "2026-01-31T12:00:00.000Z",
                      *           "type": "command"
@@ -11607,7 +11607,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:17d+xq+CjhhlgJuHpFhk5DONGMVxiBD0mV1zxOgnJio",
+                     *       "fingerprint": "SHA256:Uj2S4xJ0HW0IIYg24kY5U/k1gxXnEibapjN9p5rs4WM",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "ip": "192.0.2.2",
@@ -11621,7 +11621,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v509",
                      *       "policy": "manifest",
-                     *       "public_key": "QFk6vzhEyW5EuapuI4FeueQrVb73MsdWOqzMFsTg3pU=",
+                     *       "public_key": "3FtdbOicPmH44Ng6cDDN6pYLO45/e7NZHDk7s7rLFaY=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11728,7 +11728,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "command_id": "01900000-0000-7000-8000-000000000058",
+                 *       "command_id": "01900000-0000-7000-8000-000000000059",
                  *       "result": {
                  *         "data": {},
                  *         "success": true
@@ -11907,7 +11907,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:17d+xq+CjhhlgJuHpFhk5DONGMVxiBD0mV1zxOgnJio",
+                     *       "fingerprint": "SHA256:Uj2S4xJ0HW0IIYg24kY5U/k1gxXnEibapjN9p5rs4WM",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "ip": "192.0.2.2",
@@ -11920,7 +11920,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v509",
                      *       "policy": "manifest",
-                     *       "public_key": "QFk6vzhEyW5EuapuI4FeueQrVb73MsdWOqzMFsTg3pU=",
+                     *       "public_key": "3FtdbOicPmH44Ng6cDDN6pYLO45/e7NZHDk7s7rLFaY=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -11929,12 +11929,12 @@ export interface operations {
                      *       ],
                      *       "telemetry": {
                      *         "at": "2026-01-31T12:00:00.000Z",
-                     *         "cpu_percent": 28.8,
-                     *         "disk_percent": 0.6,
-                     *         "load_1m": 6.06,
-                     *         "memory_percent": 32.1,
+                     *         "cpu_percent": 29.1,
+                     *         "disk_percent": 0.5,
+                     *         "load_1m": 4.82,
+                     *         "memory_percent": 10.9,
                      *         "running_executions": 0,
-                     *         "uptime_seconds": 17812
+                     *         "uptime_seconds": 17916
                      *       },
                      *       "transport": "websocket",
                      *       "update": null,
@@ -12130,7 +12130,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:17d+xq+CjhhlgJuHpFhk5DONGMVxiBD0mV1zxOgnJio",
+                     *       "fingerprint": "SHA256:Uj2S4xJ0HW0IIYg24kY5U/k1gxXnEibapjN9p5rs4WM",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000004",
                      *       "ip": "192.0.2.2",
@@ -12143,7 +12143,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v509",
                      *       "policy": "manifest",
-                     *       "public_key": "QFk6vzhEyW5EuapuI4FeueQrVb73MsdWOqzMFsTg3pU=",
+                     *       "public_key": "3FtdbOicPmH44Ng6cDDN6pYLO45/e7NZHDk7s7rLFaY=",
                      *       "service_manager": "",
                      *       "status": "online",
                      *       "tags": [
@@ -12605,13 +12605,13 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000055",
+                     *           "id": "01900000-0000-7000-8000-000000000056",
                      *           "kind": "online"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000056",
+                     *           "id": "01900000-0000-7000-8000-000000000057",
                      *           "kind": "enrolled"
                      *         }
                      *       ],
@@ -12808,12 +12808,12 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "cpu_percent": 28.8,
-                     *           "disk_percent": 0.6,
-                     *           "load_1m": 6.06,
-                     *           "memory_percent": 32.1,
+                     *           "cpu_percent": 29.1,
+                     *           "disk_percent": 0.5,
+                     *           "load_1m": 4.82,
+                     *           "memory_percent": 10.9,
                      *           "running_executions": 0,
-                     *           "uptime_seconds": 17812
+                     *           "uptime_seconds": 17916
                      *         }
                      *       ]
                      *     }
@@ -12921,7 +12921,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000118",
+                     *       "command_id": "01900000-0000-7000-8000-000000000120",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -13963,7 +13963,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "0dec62a69ec76a782ede9cddbb8e9fdbf585e947a627f08cabd88e594c06fb79",
+                     *           "agents_sha256": "d7f9b04dd9fc89ecf16295af8452063b5f5fdb2352e8e729342359d4706cb36a",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -13991,7 +13991,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "48ee04950f9e2747eeb2de8af953d330523dd6169c6f684c8fccb469562c3304",
+                     *           "script_sha256": "bb2c542c67f18be1d3446c6b690e4dffd99ced3697a4a6ee17647720c119e110",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -14382,7 +14382,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "0dec62a69ec76a782ede9cddbb8e9fdbf585e947a627f08cabd88e594c06fb79",
+                     *       "agents_sha256": "d7f9b04dd9fc89ecf16295af8452063b5f5fdb2352e8e729342359d4706cb36a",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14416,7 +14416,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "48ee04950f9e2747eeb2de8af953d330523dd6169c6f684c8fccb469562c3304",
+                     *       "script_sha256": "bb2c542c67f18be1d3446c6b690e4dffd99ced3697a4a6ee17647720c119e110",
                      *       "state": "pending"
                      *     }
                      */
@@ -14512,7 +14512,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "0dec62a69ec76a782ede9cddbb8e9fdbf585e947a627f08cabd88e594c06fb79",
+                     *       "agents_sha256": "d7f9b04dd9fc89ecf16295af8452063b5f5fdb2352e8e729342359d4706cb36a",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -14546,7 +14546,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "48ee04950f9e2747eeb2de8af953d330523dd6169c6f684c8fccb469562c3304",
+                     *       "script_sha256": "bb2c542c67f18be1d3446c6b690e4dffd99ced3697a4a6ee17647720c119e110",
                      *       "state": "approved"
                      *     }
                      */
@@ -14687,13 +14687,13 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "0dec62a69ec76a782ede9cddbb8e9fdbf585e947a627f08cabd88e594c06fb79",
+                     *       "agents_sha256": "d7f9b04dd9fc89ecf16295af8452063b5f5fdb2352e8e729342359d4706cb36a",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000010",
-                     *           "command_id": "01900000-0000-7000-8000-000000000122"
+                     *           "command_id": "01900000-0000-7000-8000-000000000124"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -14710,8 +14710,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000123",
-                     *       "job_id": "01900000-0000-7000-8000-000000000124",
+                     *       "id": "01900000-0000-7000-8000-000000000125",
+                     *       "job_id": "01900000-0000-7000-8000-000000000126",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
@@ -14721,7 +14721,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "48ee04950f9e2747eeb2de8af953d330523dd6169c6f684c8fccb469562c3304",
+                     *       "script_sha256": "bb2c542c67f18be1d3446c6b690e4dffd99ced3697a4a6ee17647720c119e110",
                      *       "state": "refused"
                      *     }
                      */
@@ -15430,13 +15430,13 @@ export interface operations {
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000004",
                      *           "agent_name": "web-1",
-                     *           "error": null,
-                     *           "error_code": null,
+                     *           "error": "the host's policy does not allow scripts and packages of the library; set {\"allow\": \"library\"} in policy.json on the host, or run a script of its manifest",
+                     *           "error_code": "library_not_allowed",
                      *           "is_connected": true,
-                     *           "reported_at": null,
+                     *           "reported_at": "2026-01-31T12:00:00.000Z",
                      *           "service": null,
                      *           "skipped_count": 0,
-                     *           "state": "wanted",
+                     *           "state": "failed",
                      *           "version": "1.0.0",
                      *           "wave": null
                      *         }
@@ -16010,11 +16010,11 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000057",
+                     *           "id": "01900000-0000-7000-8000-000000000058",
                      *           "link": 116,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000058",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000059",
                      *           "subject_kind": "command",
                      *           "subject_name": "deploy"
                      *         },
@@ -16040,11 +16040,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000059",
+                     *           "id": "01900000-0000-7000-8000-000000000060",
                      *           "link": 115,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000060",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000061",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -16055,14 +16055,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "fb2e270c41874285421ad5dedc1d70c3bb5c6574d364d4fe426533d81f1163ed",
-                     *             "old": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3"
+                     *             "new": "ee32ef69733485846a3d5371190f306aa09bac63982878582c22c2fcc7063e13",
+                     *             "old": "d83f58e4f2f2add81da24a1957eca054931b000dcfd6fa6529599600081f6348"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000061",
+                     *           "id": "01900000-0000-7000-8000-000000000062",
                      *           "link": 114,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000062",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000063",
                      *           "subject_kind": "release_key_change",
                      *           "subject_name": null
                      *         },
@@ -16075,7 +16075,7 @@ export interface operations {
                      *           "detail": {
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000063",
+                     *           "id": "01900000-0000-7000-8000-000000000064",
                      *           "link": 113,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16101,11 +16101,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000064",
+                     *           "id": "01900000-0000-7000-8000-000000000065",
                      *           "link": 112,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000065",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000066",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -16116,7 +16116,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000066",
+                     *           "id": "01900000-0000-7000-8000-000000000067",
                      *           "link": 111,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16135,7 +16135,7 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000067",
+                     *           "id": "01900000-0000-7000-8000-000000000068",
                      *           "link": 110,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16154,7 +16154,7 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "paused"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000068",
+                     *           "id": "01900000-0000-7000-8000-000000000069",
                      *           "link": 109,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16173,7 +16173,7 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "id": "01900000-0000-7000-8000-000000000070",
                      *           "link": 108,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16192,7 +16192,7 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000070",
+                     *           "id": "01900000-0000-7000-8000-000000000071",
                      *           "link": 107,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16207,10 +16207,10 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3",
+                     *             "key": "d83f58e4f2f2add81da24a1957eca054931b000dcfd6fa6529599600081f6348",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000071",
+                     *           "id": "01900000-0000-7000-8000-000000000072",
                      *           "link": 106,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16230,7 +16230,7 @@ export interface operations {
                      *             "sha256": "6d9daea306367b1edf20b1631be29eb806fca0b755b221c9cd7511af5d7070b7",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000072",
+                     *           "id": "01900000-0000-7000-8000-000000000073",
                      *           "link": 105,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16250,7 +16250,7 @@ export interface operations {
                      *             "sha256": "c14904ec6318c19f68659e95bd29e7bea701649896556f4c35295f08129e5949",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000073",
+                     *           "id": "01900000-0000-7000-8000-000000000074",
                      *           "link": 104,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16265,10 +16265,10 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3",
+                     *             "key": "d83f58e4f2f2add81da24a1957eca054931b000dcfd6fa6529599600081f6348",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "id": "01900000-0000-7000-8000-000000000075",
                      *           "link": 103,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16302,7 +16302,7 @@ export interface operations {
                      *             "from": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
                      *             "replaced_agent": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "id": "01900000-0000-7000-8000-000000000076",
                      *           "link": 101,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16328,7 +16328,7 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000076",
+                     *           "id": "01900000-0000-7000-8000-000000000077",
                      *           "link": 100,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16343,7 +16343,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "id": "01900000-0000-7000-8000-000000000078",
                      *           "link": 99,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16363,7 +16363,7 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000078",
+                     *           "id": "01900000-0000-7000-8000-000000000079",
                      *           "link": 98,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16384,11 +16384,11 @@ export interface operations {
                      *             "retry_of": "01900000-0000-7000-8000-000000000015",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000079",
+                     *           "id": "01900000-0000-7000-8000-000000000080",
                      *           "link": 97,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000080",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000081",
                      *           "subject_kind": "command",
                      *           "subject_name": "deploy"
                      *         },
@@ -16399,7 +16399,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000081",
+                     *           "id": "01900000-0000-7000-8000-000000000082",
                      *           "link": 96,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16419,7 +16419,7 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000082",
+                     *           "id": "01900000-0000-7000-8000-000000000083",
                      *           "link": 95,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16434,7 +16434,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "id": "01900000-0000-7000-8000-000000000084",
                      *           "link": 94,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16454,7 +16454,7 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "id": "01900000-0000-7000-8000-000000000085",
                      *           "link": 93,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16469,7 +16469,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "id": "01900000-0000-7000-8000-000000000086",
                      *           "link": 92,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16484,7 +16484,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "id": "01900000-0000-7000-8000-000000000087",
                      *           "link": 91,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16499,7 +16499,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "id": "01900000-0000-7000-8000-000000000088",
                      *           "link": 90,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16519,7 +16519,7 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000088",
+                     *           "id": "01900000-0000-7000-8000-000000000089",
                      *           "link": 89,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16545,11 +16545,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000089",
+                     *           "id": "01900000-0000-7000-8000-000000000090",
                      *           "link": 88,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000090",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000091",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -16580,7 +16580,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000091",
+                     *           "id": "01900000-0000-7000-8000-000000000092",
                      *           "link": 86,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16597,7 +16597,7 @@ export interface operations {
                      *           "detail": {
                      *             "host": "hooks.invalid"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000092",
+                     *           "id": "01900000-0000-7000-8000-000000000093",
                      *           "link": 85,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16622,7 +16622,7 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000093",
+                     *           "id": "01900000-0000-7000-8000-000000000094",
                      *           "link": 84,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16647,7 +16647,7 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000094",
+                     *           "id": "01900000-0000-7000-8000-000000000095",
                      *           "link": 83,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16662,11 +16662,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000095",
+                     *           "id": "01900000-0000-7000-8000-000000000096",
                      *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000096",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000097",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -16677,13 +16677,13 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000097"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000098"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000098",
+                     *           "id": "01900000-0000-7000-8000-000000000099",
                      *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000096",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000097",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -16699,11 +16699,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000099",
+                     *           "id": "01900000-0000-7000-8000-000000000100",
                      *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000100",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000101",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -16722,11 +16722,11 @@ export interface operations {
                      *             "kind": "webhook",
                      *             "name": "receiver"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000101",
+                     *           "id": "01900000-0000-7000-8000-000000000102",
                      *           "link": 79,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000096",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000097",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -16737,7 +16737,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000102",
+                     *           "id": "01900000-0000-7000-8000-000000000103",
                      *           "link": 78,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16757,7 +16757,7 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000001"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000103",
+                     *           "id": "01900000-0000-7000-8000-000000000104",
                      *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16775,7 +16775,7 @@ export interface operations {
                      *             "delivery_id": "01900000-0000-7000-8000-000000000038",
                      *             "job_id": "01900000-0000-7000-8000-000000000039"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000104",
+                     *           "id": "01900000-0000-7000-8000-000000000105",
                      *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16795,7 +16795,7 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000105",
+                     *           "id": "01900000-0000-7000-8000-000000000106",
                      *           "link": 75,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16815,7 +16815,7 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000001"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000106",
+                     *           "id": "01900000-0000-7000-8000-000000000107",
                      *           "link": 74,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16835,7 +16835,7 @@ export interface operations {
                      *             "name": "deploys",
                      *             "owner_id": "01900000-0000-7000-8000-000000000001"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000107",
+                     *           "id": "01900000-0000-7000-8000-000000000108",
                      *           "link": 73,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16853,7 +16853,7 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000108",
+                     *           "id": "01900000-0000-7000-8000-000000000109",
                      *           "link": 72,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -16872,11 +16872,11 @@ export interface operations {
                      *             "sha256": "96799316190d2f7cd4ebbc24f6735d8c34dc8920847678bb109cdee0a4561a85",
                      *             "version": "1.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000109",
+                     *           "id": "01900000-0000-7000-8000-000000000110",
                      *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000110",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000111",
                      *           "subject_kind": "package",
                      *           "subject_name": null
                      *         },
@@ -16887,11 +16887,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000111",
+                     *           "id": "01900000-0000-7000-8000-000000000112",
                      *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000112",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000113",
                      *           "subject_kind": "assignment",
                      *           "subject_name": "proxy"
                      *         },
@@ -16905,11 +16905,11 @@ export interface operations {
                      *             "agent_count": 1,
                      *             "name": "proxy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000113",
+                     *           "id": "01900000-0000-7000-8000-000000000114",
                      *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000112",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000113",
                      *           "subject_kind": "assignment",
                      *           "subject_name": "proxy"
                      *         },
@@ -16923,16 +16923,16 @@ export interface operations {
                      *             "agent_count": 1,
                      *             "name": "proxy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000114",
+                     *           "id": "01900000-0000-7000-8000-000000000115",
                      *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000112",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000113",
                      *           "subject_kind": "assignment",
                      *           "subject_name": "proxy"
                      *         }
                      *       ],
-                     *       "next_cursor": "68.01a21507-a3ed-7246-b764-b4ffa3a6510f"
+                     *       "next_cursor": "68.01a21509-3665-7438-918c-a8098f302da8"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -17041,10 +17041,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000006","after":0,"public_key":"xQTF9ijS1A3ka95ryIdQ+alPAb8Cfbl81ypRTSEsGew=","is_complete":false}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000006","after":0,"public_key":"UePHQmrRg0Zn4e7Mw31N99WtU9F8tprnYCluhhkKx6A=","is_complete":false}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000041","link":102,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000008","subject_name":"fake","detail":{},"source":"127.0.0.1"}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":117,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000001","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000004","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"117.01a21507-c076-75ab-a502-5f7a2f89ad34"}
+                     *     {"type":"end","position":"117.01a21509-509c-7741-9a00-22ac70a7cd93"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -17125,10 +17125,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "0099079136ca3fd0adb187696a5ae35e8501ad4dc4c1ff81d883abd6422015a1",
+                     *       "hash": "2032abec753efd3aef1c0fe7992bf7670b4ba4cf8869f507c6a4e265636da258",
                      *       "number": 117,
-                     *       "public_key": "xQTF9ijS1A3ka95ryIdQ+alPAb8Cfbl81ypRTSEsGew=",
-                     *       "signature": "4eWcnYbPC7yB8VqHhfIAcaYlQKoRh42HbCdBIQoJwjmTl/plZolIN4va2e2sjOzhL/vs+8y0pnoRmDoNChobBQ==",
+                     *       "public_key": "UePHQmrRg0Zn4e7Mw31N99WtU9F8tprnYCluhhkKx6A=",
+                     *       "signature": "xJRhWCzA/V9nKUKRR/YlgVifnJ5Sp4O3ppuQbQw+pZcl1vlUqAEiBoW1FsR0iyywE9f8fPEEsbDnvUr02yjzAQ==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000006"
                      *     }
                      */
@@ -17317,10 +17317,10 @@ export interface operations {
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "0099079136ca3fd0adb187696a5ae35e8501ad4dc4c1ff81d883abd6422015a1",
+                     *         "hash": "2032abec753efd3aef1c0fe7992bf7670b4ba4cf8869f507c6a4e265636da258",
                      *         "number": 117,
-                     *         "public_key": "xQTF9ijS1A3ka95ryIdQ+alPAb8Cfbl81ypRTSEsGew=",
-                     *         "signature": "4eWcnYbPC7yB8VqHhfIAcaYlQKoRh42HbCdBIQoJwjmTl/plZolIN4va2e2sjOzhL/vs+8y0pnoRmDoNChobBQ==",
+                     *         "public_key": "UePHQmrRg0Zn4e7Mw31N99WtU9F8tprnYCluhhkKx6A=",
+                     *         "signature": "xJRhWCzA/V9nKUKRR/YlgVifnJ5Sp4O3ppuQbQw+pZcl1vlUqAEiBoW1FsR0iyywE9f8fPEEsbDnvUr02yjzAQ==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000006"
                      *       },
                      *       "is_intact": true,
@@ -18014,7 +18014,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000121"
+                     *       "session_id": "01900000-0000-7000-8000-000000000123"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -18147,7 +18147,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000051"
+                     *       "session_id": "01900000-0000-7000-8000-000000000052"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -18253,8 +18253,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_ASASBjWTs_TYUaS5zPWo58CZ7_6ZwcPgRfvcs3GsspZ--oy6KBkijJx917LFyEUyEyIGsKvIuYFrBYNUBjVaGfwNwLUkLBNu9kwQ9m2q0t2V38Lrm7ATUxM90_gffc7OinolXddfkCMrV4I70m-fadg5fiFN6LQImrOa6A3AC-jDqXLeCH-XJ_ZBrcdGg9ccoC04RiME6crbJxi3SaNCCKvADrdOZ6wlGvH28oKSyEP_rXfreU8iTNqCnaW0bRaAJStGKlummtrCZ8f5rN89n-8QbzgNZ-syvacwQPR3IaFLUYg4sdiX6CWZYMknIHUX_QwECzw_PVLRssxOMhuhD6u4g9Q1QrlQw-dXnhm9hY5DKZSxfuEExigG3Uo6PWYJKBiMTOKeg-c-bZ9BOFH9IMDsKXV0Gt8e-mo313xkSV4MUo4YVn_zia-1wO83Sg28VtVNoaQJqhL7eV44gSX0p6FPkQUb7Ww",
-                 *       "code": "809632"
+                 *       "challenge": "mst_challenge_AZ2lc5YgfYB9_BcboNgjZPKMPKsRJfH8cgfHph8035S1XipMQhYPx-NCQqENA9kK3yT5dkvBxnSkUJ0KXFlUy_NdyLKQVedY4tz8NjQvRp936v3XZAkVYo4CwoKhzoynm6RTG7mnwoLPJqNoY7Xi6z4ZrmOeCd1TfCufM-BuNulWbQyNsSoq2yUeMZs3M3pvxr8YCV57vuULmWuAtT2AAjvrW-_pVSrTn_p1fCjffOsOCrm5duq7zxAZa-NSGMUpjYTIZGfJ8gBjg5yUYzb2gFv2cwXmN7O5tdsMRxcTCfSOCrEpByhVwkbw-koZzeKoMHqvVp48hSdrfEXrmbQugkw27S7FisRtjPEI26VXorCDc_p_Ftv4k99rpuVYnls2hnjREQKVtGQxC_Kd53yv6mvcGUd_idwrPLRKEBTrldZMdQOl_2gvfxQ1jDD404gE7mTph-TA2SBJByslJ8y_-gJbn5Liow",
+                 *       "code": "985072"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -18826,11 +18826,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_ASASBjWTs_TYjhkTUpg7zwrlwVfFKZJip9-AeDHPrur2R7pD6dg9vT3hYKVqmH0__1l60ITuJz5M1jWr9qoKkTegiPFjELOUis7O6CsXR0cVMCmi9EeXyQZl7Rgn2IekjH5n-B6KSKI2pID6QpRSyqwOjWE942_YsMwDj4UF9MZV55rn5o_34zXaCIChHyK3HmD41c_V2jR-uYT2S01ZorGxMq2cd0cJXNJLZRwgMiYFof-wvEE_uEjqlgDaV9j5TR8z2A6_21ob7U7Lk9_gTxh8PtNb23zFtsG06WfmKkTFARMbfFbkxe1tlbIpwa9r9qhdXaU1G8rSupkuOhNGn6TUKbeHXsVfcLiulumb7h0dIcvSn8uqd3kThMIwzf2T3HzAp8d0rbCpByMfhKLJO4wEUeI0roidS3zl",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJxSWdzT1FUakowZ2Q0YmtVSVNlLWUtMUpoRjd0YnZTMEpTOWdSZ3RjYWxVIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "gxTrfVzMwiR0Z3KSS4Lle1eWpIwLOvZMFwv3hXZRaIM",
-                 *         "signature": "MEUCIEIRHDEMAEFTbg7QuNK0-0Fek3ZFlujrqEx6JQupwPw2AiEArdE0SizFZ7i4_vfP8cact2fBfndX58cifQTv7y0-tfo",
-                 *         "user_handle": "AaIVB8HXdXemZUUVi484SA"
+                 *         "challenge": "mst_passkey_AZ2lc5YgfYB9SPfCr3fHOG9anKLnnhX9GgbgU2ww6GmSxc-Vljg0GxtGWLmBSZ7iSjcRD_K2YxlcejBkB_vpnG7eV78g1hWI0cmQ9La9VfJUGX4TOKcErf_Hs_xKACqMI3or1WrpJFnhDrXEToivOJHDrnG23I1YtfxnpuXWrIurv1v2-O5wIoHk6FqP7WNfxmMwcs31T3RATwJ0HEk75jUxLiDDYkFKn5fPelTcBS6VtUKgLVnG-qQEgybYIOyBBzAuaDAfI2nLyjBemrEyFkFwDsMPsonmOibh-kTz1_w_e0ic8ijYXEoGBtUOTu3r0f5Ch2vNQ1aYN0aiaR7vRtrSPj4nHyaiB8C5QlUwdoSX-9kAqqKz8WqKb2VrnO121a3G9fe0SAnA_T5IUGav3MeXkb1ZURXjEW1P",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJHTFlmdkxmXzNiRUd2WWhxOWxqTU82bHVXS0RVMWJJU19NcW9pYTBfMW1VIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "mCL56P_gGwfqGYxFhB_xZlLVT3NaudPHNdy-MeHAoac",
+                 *         "signature": "MEUCICk5A-nfMiRXjfp0HQ83ul0Gq8x4OBbWyFCpBN5oZnXJAiEAnxPFV7Ei1xq5D3ZmuZwMg5PDzagqBQhgkQxaG7TFH-Q",
+                 *         "user_handle": "AaIVCVHXd3iBzp3xA151Mg"
                  *       }
                  *     }
                  */
@@ -18859,7 +18859,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000128"
+                     *       "session_id": "01900000-0000-7000-8000-000000000129"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -18960,10 +18960,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_ASASBjWTs_TYjhkTUpg7zwrlwVfFKZJip9-AeDHPrur2R7pD6dg9vT3hYKVqmH0__1l60ITuJz5M1jWr9qoKkTegiPFjELOUis7O6CsXR0cVMCmi9EeXyQZl7Rgn2IekjH5n-B6KSKI2pID6QpRSyqwOjWE942_YsMwDj4UF9MZV55rn5o_34zXaCIChHyK3HmD41c_V2jR-uYT2S01ZorGxMq2cd0cJXNJLZRwgMiYFof-wvEE_uEjqlgDaV9j5TR8z2A6_21ob7U7Lk9_gTxh8PtNb23zFtsG06WfmKkTFARMbfFbkxe1tlbIpwa9r9qhdXaU1G8rSupkuOhNGn6TUKbeHXsVfcLiulumb7h0dIcvSn8uqd3kThMIwzf2T3HzAp8d0rbCpByMfhKLJO4wEUeI0roidS3zl",
+                     *       "challenge": "mst_passkey_AZ2lc5YgfYB9SPfCr3fHOG9anKLnnhX9GgbgU2ww6GmSxc-Vljg0GxtGWLmBSZ7iSjcRD_K2YxlcejBkB_vpnG7eV78g1hWI0cmQ9La9VfJUGX4TOKcErf_Hs_xKACqMI3or1WrpJFnhDrXEToivOJHDrnG23I1YtfxnpuXWrIurv1v2-O5wIoHk6FqP7WNfxmMwcs31T3RATwJ0HEk75jUxLiDDYkFKn5fPelTcBS6VtUKgLVnG-qQEgybYIOyBBzAuaDAfI2nLyjBemrEyFkFwDsMPsonmOibh-kTz1_w_e0ic8ijYXEoGBtUOTu3r0f5Ch2vNQ1aYN0aiaR7vRtrSPj4nHyaiB8C5QlUwdoSX-9kAqqKz8WqKb2VrnO121a3G9fe0SAnA_T5IUGav3MeXkb1ZURXjEW1P",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "qIgsOQTjJ0gd4bkUISe-e-1JhF7tbvS0JS9gRgtcalU"
+                     *       "nonce": "GLYfvLf_3bEGvYhq9ljMO6luWKDU1bIS_Mqoia0_1mU"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -19250,7 +19250,7 @@ export interface operations {
                      *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000051"
+                     *       "session_id": "01900000-0000-7000-8000-000000000052"
                      *     }
                      */
                     "application/json": components["schemas"]["TokensView"];
@@ -19366,7 +19366,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000125"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000127"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -19461,7 +19461,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000125"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000127"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -19477,7 +19477,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000125"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000127"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -19572,8 +19572,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "960958",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000125"
+                 *       "code": "142689",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000127"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -19728,7 +19728,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000130"
+                     *       "session_id": "01900000-0000-7000-8000-000000000131"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -20600,7 +20600,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000054",
+                     *       "request_id": "01900000-0000-7000-8000-000000000055",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -20708,7 +20708,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000053",
+                     *       "request_id": "01900000-0000-7000-8000-000000000054",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -20807,7 +20807,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000129",
+                     *       "request_id": "01900000-0000-7000-8000-000000000130",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -21015,7 +21015,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000127",
+                     *       "request_id": "01900000-0000-7000-8000-000000000128",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -21106,7 +21106,7 @@ export interface operations {
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 11,
+                     *             "duration_ms": 1,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -21236,7 +21236,7 @@ export interface operations {
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 11,
+                     *         "duration_ms": 1,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -21652,7 +21652,7 @@ export interface operations {
                      *       "error_code": null,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000080",
+                     *       "id": "01900000-0000-7000-8000-000000000081",
                      *       "is_held": false,
                      *       "job_id": null,
                      *       "late_result": null,
@@ -21905,7 +21905,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 11,
+                     *           "duration_ms": 1,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
@@ -21925,7 +21925,7 @@ export interface operations {
                      *           "output_bytes": 9,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
-                     *           "request_id": "01900000-0000-7000-8000-000000000050",
+                     *           "request_id": "01900000-0000-7000-8000-000000000051",
                      *           "requested_by": "01900000-0000-7000-8000-000000000001",
                      *           "requested_by_name": "bootstrap",
                      *           "requested_from": "127.0.0.1",
@@ -22041,14 +22041,14 @@ export interface operations {
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000046\",\"agent_id\":\"01900000-0000-7000-8000-000000000004\",\"public_key\":\"QFk6vzhEyW5EuapuI4FeueQrVb73MsdWOqzMFsTg3pU=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795649149254,\"ended_at_ms\":1795649149265},\"result\":{\"exit_code\":3,\"duration_ms\":11,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "kBnwM3fxqwwnNz3P6EuNuDOaILlb36UyKM8HT6Rhdd1Mbsba8oQnqRetxXJIX6ak3vbaF7NUkk425D1gWu00Dg=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000046\",\"agent_id\":\"01900000-0000-7000-8000-000000000004\",\"public_key\":\"3FtdbOicPmH44Ng6cDDN6pYLO45/e7NZHDk7s7rLFaY=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795649252887,\"ended_at_ms\":1795649252889},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "PU5fuq/ZJE0qlwiK9tccNH9omF50ltqxznk38bZLvAIvVA0vfSyrbocZgMRRsfE/Bii9ezvEE65PIoLTPQxoDA=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 11,
+                     *       "duration_ms": 1,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
@@ -22068,7 +22068,7 @@ export interface operations {
                      *       "output_bytes": 9,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
-                     *       "request_id": "01900000-0000-7000-8000-000000000050",
+                     *       "request_id": "01900000-0000-7000-8000-000000000051",
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
                      *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
@@ -25156,7 +25156,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_000000000000+qBZ0uym5wyhA/H2lXZalgCzpKq/634="
+                     *       "secret": "whsec_000000000000000/KrTe+OzHLHt/D3HPw/izWea7YeI="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -26036,14 +26036,14 @@ export interface operations {
                      *           "event": "job.failed",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000097",
-                     *           "job_id": "01900000-0000-7000-8000-000000000100",
+                     *           "id": "01900000-0000-7000-8000-000000000098",
+                     *           "job_id": "01900000-0000-7000-8000-000000000101",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "the receiver answered 400",
                      *             "response": null,
                      *             "status": 400,
-                     *             "took_ms": 2
+                     *             "took_ms": 5
                      *           },
                      *           "repeat_count": 0,
                      *           "state": "failed"
@@ -26153,14 +26153,14 @@ export interface operations {
                      *       "event": "job.failed",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000097",
-                     *       "job_id": "01900000-0000-7000-8000-000000000100",
+                     *       "id": "01900000-0000-7000-8000-000000000098",
+                     *       "job_id": "01900000-0000-7000-8000-000000000101",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "the receiver answered 400",
                      *         "response": null,
                      *         "status": 400,
-                     *         "took_ms": 2
+                     *         "took_ms": 5
                      *       },
                      *       "repeat_count": 0,
                      *       "state": "pending"
@@ -26291,7 +26291,7 @@ export interface operations {
                      *       "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *       "response": null,
                      *       "status": null,
-                     *       "took_ms": 5
+                     *       "took_ms": 3
                      *     }
                      */
                     "application/json": components["schemas"]["WebhookAttempt"];
@@ -27720,7 +27720,7 @@ export interface operations {
                      *           "output_bytes": null,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
-                     *           "request_id": "01900000-0000-7000-8000-000000000050",
+                     *           "request_id": "01900000-0000-7000-8000-000000000051",
                      *           "requested_by": "01900000-0000-7000-8000-000000000001",
                      *           "requested_by_name": "bootstrap",
                      *           "requested_from": "127.0.0.1",
@@ -28187,7 +28187,7 @@ export interface operations {
                      *       "explanation": "Executions: 0 ended, 1 on their hosts, 0 queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000126",
+                     *       "id": "01900000-0000-7000-8000-000000000050",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000001",
@@ -29281,7 +29281,7 @@ export interface operations {
                      *         "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "expires_at": "2026-01-31T12:00:00.000Z",
-                     *         "id": "01900000-0000-7000-8000-000000000051",
+                     *         "id": "01900000-0000-7000-8000-000000000052",
                      *         "is_current": true,
                      *         "member_id": "01900000-0000-7000-8000-000000000034",
                      *         "refreshed_at": "2026-01-31T12:00:00.000Z",
@@ -29471,7 +29471,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "093328"
+                 *       "code": "722599"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -29586,7 +29586,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "follows_in": null,
-                     *           "id": "01900000-0000-7000-8000-000000000117",
+                     *           "id": "01900000-0000-7000-8000-000000000119",
                      *           "issuer": "http://127.0.0.1:8080",
                      *           "provider": "corp",
                      *           "subject": "subject-1"
@@ -29808,10 +29808,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACCDFOt9XMzCJHRncpJLguV7V5akjAs69kwXC_eFdlFog6UBAgMmIAEhWCC9P1W07uZDGpxI_JrwDdcYY5Z4HemVPtb2kyJeJzRErCJYID56CPYtV5tmzsmWQaGwP0wf73WuDxx-RJwZUR0U-lLD",
-                 *       "challenge": "mst_passkey_ASASBjWTs_TYdu-86qlqZauhTLrAC5qnukFzyxtbjbtK5juPER7y20dEXxy9FkBbOyo0rMyqNqaENJcsvxHVGkORmmP2UDfFjLNgrfTkiWSvP4oPqDrslLkyjfpNjy3FtA1SgYAXL4rR_06ZePMVgqVC5irx189tcHEpYk3kI_SMIUbC5UjTvA2-TuI23HJRRMJpuzxV_SCNcgrVe8-KTC-4ECyeeUkahzIVJJej2alfUzB5LMHcYlLBEvhMqin6wTa_AaVqwebh7CmEOWWWZazEBg8vlaVmbW9eYoVSrgdc47Z6UA66nNHleFxaa5y9E8Orb7O_1-t6ZiieqAJiEfpM2wgVamvaMLuCmlp4_e-RZ0Q3Y6n4rp_DuzBvGGVgQgtPWAHFWGL0Euu-nVUu8fp50a3dAWvO85dKvsniYT9vhi1CgQrQDGnbUAu3lLQ5JEltvf7jkmBdboNdfxVwUsA-Yes_ek2vQ6FIbg5TEKoKIJ_kIykJuEi9tQJ0jMmQakQ3efmi7JNXw3nWOFNwtUKh0qTWQacu6OuGUF0f1FuV9tgSOfs70aEChKxDTFHZ_dawdRycC4x_w9eypXAvykcn010_Y4Gbryyy5GqfGvxYC1OUmA3FTiFVc1r1P93Q8Wz86wdKE8DPLZ3cKxqZTbJZuSjQetszfTpea9M9aqYedYlk0rUH-Uu70LMbbWHxIJoQgneWk3FZ5TRa2ZjcPtcpchKzAoRfpL821vJ7yE711FLgly5HjIhr_czHRJZsv0OSBJQ1K6DJSQ",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJYdk5oeG5HTHFGUC1ZelZ5Z0t4WU9NLThSaUdLYk92YVpXd2JhbkJmb2VNIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "gxTrfVzMwiR0Z3KSS4Lle1eWpIwLOvZMFwv3hXZRaIM",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACCYIvno_-AbB-oZjEWEH_FmUtVPc1q508c13L4x4cChp6UBAgMmIAEhWCAaxVbnstS55HChOA5fTa8WRXY4S94sHJisChJxkGuTfiJYIPOhz7rGYvJg8mjaWJObtuV1oqnmXV-2yLezJjhFITw-",
+                 *       "challenge": "mst_passkey_AZ2lc5YgfYB9QumQTnJgjpnxNefRzQCbv4zWxF59fvIFDX_6iorWuyUNRZUfgeHu0_dUQ44DmUMf2-J3-UpGB0MfxVTTe9Y2rNl-aIWx4hdMS9tSonPZvY5UOFNs0Epl_f8SGyhKh7gkIP0-N3D9EjIm3luKGXiAT8G0Ty6RIzN_r3LgGa6f_d7bVbEhb5fSAM8XLYmhmDE9fn_F8_oC-Cue9j_64aT4du_MAtaCNYZ_1xjuCfVHQKa1sUKjdigX_aLwsxV04TP--r7ldsyw5qPN8PtX2KSVZwUplSVdByws4ub08paFRmG-gqDBdf69zs64JJ_zBeckJ3IVNq0PLjOl8te033mINtq1KxcRXZWXx0PabZ9wIaubiuHEi0OaMpuuZLpcY7qf1OzYiFymjf25Gn7VXDh5vR2O_YnST0mjlc8RtbekgkJ01yoye-UmM8Iv8ZGUWWzbw92Hfw6F_imNTOqHx4tD5GeQrZzzI0cQ8LyEFQmAe1-px2XVpLU5-_EdBNVp6yJL8BSjIn7uNuKm1sW0KRPywdwG6Km98HF5DTC8cp7QPDyhTINNYXakNbQdxhjLvA1TJqsUzk-EWg-W4vB30KSJC_4jB2ofxi8Mbb4tgBUthsXRlanxYuRu8LF36COx_w8ES0r5lluI7vl4NtE2rLj4eBVezLy1XOkwUQzwvsTPexnE_Jefjlj45Cbt4stfxbPbsEhXvuf6_4xKkCuMm3A8q_AG3Wlk55yUPN2sWhaLCH7xQlirNu1uqXkNkCSY3Do6hA",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJJcXc5MjRkT3NWRmgwcUZhOXB6bkxzNmV4cDhHZUVsdTdYLWVlQlNxNndNIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "mCL56P_gGwfqGYxFhB_xZlLVT3NaudPHNdy-MeHAoac",
                  *       "name": "laptop"
                  *     }
                  */
@@ -29834,16 +29834,16 @@ export interface operations {
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "hhdy-wv52-tsjr-qtfd",
-                     *         "w6mf-ejcx-7pne-wpyk",
-                     *         "tdi5-pddw-oret-jm7u",
-                     *         "o7n4-wpny-eirq-v5dp",
-                     *         "hlqe-6mbh-q363-sorf",
-                     *         "43d3-rtzj-5s22-dxol",
-                     *         "6m65-x3vo-enli-z4fm",
-                     *         "7ito-am5y-idkc-svbc",
-                     *         "vbja-hpfr-5bf2-knss",
-                     *         "3dbu-3qoy-lgmj-7lwz"
+                     *         "pwen-owfv-ggke-gxq5",
+                     *         "ulbh-yq6u-hdvt-36mp",
+                     *         "y54a-kmyg-ic3d-azc7",
+                     *         "zwna-t7lt-vk4i-2r3v",
+                     *         "3jd7-vgw7-hgbq-rfsk",
+                     *         "j2po-4fd7-c6ku-xpyo",
+                     *         "njvc-rnqk-kyxi-5ulx",
+                     *         "mmxf-efks-gcti-tbww",
+                     *         "6nq7-w6ge-5xei-ngoi",
+                     *         "w7m6-6cvz-ves6-ho3y"
                      *       ]
                      *     }
                      */
@@ -29965,12 +29965,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_ASASBjWTs_TYdu-86qlqZauhTLrAC5qnukFzyxtbjbtK5juPER7y20dEXxy9FkBbOyo0rMyqNqaENJcsvxHVGkORmmP2UDfFjLNgrfTkiWSvP4oPqDrslLkyjfpNjy3FtA1SgYAXL4rR_06ZePMVgqVC5irx189tcHEpYk3kI_SMIUbC5UjTvA2-TuI23HJRRMJpuzxV_SCNcgrVe8-KTC-4ECyeeUkahzIVJJej2alfUzB5LMHcYlLBEvhMqin6wTa_AaVqwebh7CmEOWWWZazEBg8vlaVmbW9eYoVSrgdc47Z6UA66nNHleFxaa5y9E8Orb7O_1-t6ZiieqAJiEfpM2wgVamvaMLuCmlp4_e-RZ0Q3Y6n4rp_DuzBvGGVgQgtPWAHFWGL0Euu-nVUu8fp50a3dAWvO85dKvsniYT9vhi1CgQrQDGnbUAu3lLQ5JEltvf7jkmBdboNdfxVwUsA-Yes_ek2vQ6FIbg5TEKoKIJ_kIykJuEi9tQJ0jMmQakQ3efmi7JNXw3nWOFNwtUKh0qTWQacu6OuGUF0f1FuV9tgSOfs70aEChKxDTFHZ_dawdRycC4x_w9eypXAvykcn010_Y4Gbryyy5GqfGvxYC1OUmA3FTiFVc1r1P93Q8Wz86wdKE8DPLZ3cKxqZTbJZuSjQetszfTpea9M9aqYedYlk0rUH-Uu70LMbbWHxIJoQgneWk3FZ5TRa2ZjcPtcpchKzAoRfpL821vJ7yE711FLgly5HjIhr_czHRJZsv0OSBJQ1K6DJSQ",
+                     *       "challenge": "mst_passkey_AZ2lc5YgfYB9QumQTnJgjpnxNefRzQCbv4zWxF59fvIFDX_6iorWuyUNRZUfgeHu0_dUQ44DmUMf2-J3-UpGB0MfxVTTe9Y2rNl-aIWx4hdMS9tSonPZvY5UOFNs0Epl_f8SGyhKh7gkIP0-N3D9EjIm3luKGXiAT8G0Ty6RIzN_r3LgGa6f_d7bVbEhb5fSAM8XLYmhmDE9fn_F8_oC-Cue9j_64aT4du_MAtaCNYZ_1xjuCfVHQKa1sUKjdigX_aLwsxV04TP--r7ldsyw5qPN8PtX2KSVZwUplSVdByws4ub08paFRmG-gqDBdf69zs64JJ_zBeckJ3IVNq0PLjOl8te033mINtq1KxcRXZWXx0PabZ9wIaubiuHEi0OaMpuuZLpcY7qf1OzYiFymjf25Gn7VXDh5vR2O_YnST0mjlc8RtbekgkJ01yoye-UmM8Iv8ZGUWWzbw92Hfw6F_imNTOqHx4tD5GeQrZzzI0cQ8LyEFQmAe1-px2XVpLU5-_EdBNVp6yJL8BSjIn7uNuKm1sW0KRPywdwG6Km98HF5DTC8cp7QPDyhTINNYXakNbQdxhjLvA1TJqsUzk-EWg-W4vB30KSJC_4jB2ofxi8Mbb4tgBUthsXRlanxYuRu8LF36COx_w8ES0r5lluI7vl4NtE2rLj4eBVezLy1XOkwUQzwvsTPexnE_Jefjlj45Cbt4stfxbPbsEhXvuf6_4xKkCuMm3A8q_AG3Wlk55yUPN2sWhaLCH7xQlirNu1uqXkNkCSY3Do6hA",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "XvNhxnGLqFP-YzVygKxYOM-8RiGKbOvaZWwbanBfoeM",
-                     *       "user_handle": "AaIVB8HXdXemZUUVi484SA",
+                     *       "nonce": "Iqw924dOsVFh0qFa9pznLs6exp8GeElu7X-eeBSq6wM",
+                     *       "user_handle": "AaIVCVHXd3iBzp3xA151Mg",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -30081,7 +30081,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "hhdy-wv52-tsjr-qtfd"
+                 *       "code": "pwen-owfv-ggke-gxq5"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -30312,7 +30312,7 @@ export interface operations {
                      *           "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000051",
+                     *           "id": "01900000-0000-7000-8000-000000000052",
                      *           "is_current": true,
                      *           "member_id": "01900000-0000-7000-8000-000000000034",
                      *           "refreshed_at": "2026-01-31T12:00:00.000Z",
@@ -30526,8 +30526,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=QB2MMNGRVIS32ZMJSNIXWLND5CW63V7Z&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "QB2MMNGRVIS32ZMJSNIXWLND5CW63V7Z"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=5AWW4IWW55OD7QUFTMUFSIND6QV2Y3NF&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "5AWW4IWW55OD7QUFTMUFSIND6QV2Y3NF"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -30633,7 +30633,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "g3vq-2bcu-b4jo-5ftd"
+                 *       "code": "tzwm-vp7a-z7qt-psm7"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -30747,7 +30747,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "190663"
+                 *       "code": "197018"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -30763,16 +30763,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "ybqt-hse4-ok3e-sfb3",
-                     *         "b4ey-6baf-3ets-qqvf",
-                     *         "m2nc-wuhg-vqq5-4jds",
-                     *         "6y24-5rn2-262b-xd3j",
-                     *         "gbrv-iflo-3br2-4mmb",
-                     *         "qpcs-3gb3-op25-56rw",
-                     *         "wdoo-3zye-lbra-omp7",
-                     *         "ierb-6sby-onpc-eb5u",
-                     *         "yor2-ac6i-n6ev-nyup",
-                     *         "sr5s-j7ud-ca4m-qa4p"
+                     *         "43g7-3ecs-yaas-usmh",
+                     *         "uk3c-3v27-4gta-2qge",
+                     *         "le3b-nmz7-vsuo-7jhk",
+                     *         "xjlx-fn76-s7z2-lbdu",
+                     *         "6gia-2iyf-xpko-v35a",
+                     *         "v25l-kjkq-rkif-c6tz",
+                     *         "jqtl-trg6-xkpl-dhr7",
+                     *         "ziie-ibzb-7lrq-4kmr",
+                     *         "mv2n-z6ew-6qsj-w64f",
+                     *         "axaj-cx4d-x4xx-qaut"
                      *       ]
                      *     }
                      */
@@ -30879,7 +30879,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "190663"
+                 *       "code": "197018"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -30895,16 +30895,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "g3vq-2bcu-b4jo-5ftd",
-                     *         "n3du-b3o5-nvem-avpa",
-                     *         "fvyu-qyef-pevu-xerb",
-                     *         "l7of-5tgs-zub4-bcgx",
-                     *         "jmtg-cf3t-5rrq-okiz",
-                     *         "6amt-43ic-ueny-bdof",
-                     *         "fhxo-izhu-agy5-xnli",
-                     *         "iuyr-7iur-b6xo-nyeq",
-                     *         "batr-75sy-clar-ayug",
-                     *         "kgur-5aeg-z4a4-qzpc"
+                     *         "tzwm-vp7a-z7qt-psm7",
+                     *         "fq7m-tbas-lqay-q6kg",
+                     *         "flad-uaru-3rf3-35vr",
+                     *         "wfqq-smgn-pttm-gn5o",
+                     *         "5nmf-ran4-6ltj-4w6l",
+                     *         "ibmw-yxnr-beby-zy6r",
+                     *         "shms-rxhm-xklk-c5yp",
+                     *         "vvfi-jdck-ymyo-i6db",
+                     *         "an6a-yyki-6ytt-st4v",
+                     *         "5ooe-2xd7-juca-6z7j"
                      *       ]
                      *     }
                      */
@@ -31356,7 +31356,7 @@ export interface operations {
                      *           "entry_count": 2,
                      *           "executor": "sh",
                      *           "format": "tar.zst",
-                     *           "id": "01900000-0000-7000-8000-000000000052",
+                     *           "id": "01900000-0000-7000-8000-000000000053",
                      *           "kind": "job",
                      *           "name": "backup",
                      *           "parameters": [],
@@ -31474,7 +31474,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000052",
+                     *       "id": "01900000-0000-7000-8000-000000000053",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -31597,7 +31597,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000052",
+                     *       "id": "01900000-0000-7000-8000-000000000053",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -31858,7 +31858,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000052",
+                     *       "id": "01900000-0000-7000-8000-000000000053",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -32003,7 +32003,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000001",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000040",
-                     *           "key_fingerprint": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3",
+                     *           "key_fingerprint": "d83f58e4f2f2add81da24a1957eca054931b000dcfd6fa6529599600081f6348",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -32093,8 +32093,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T23:25:58Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28602792,\n        \"sha256\": \"c14904ec6318c19f68659e95bd29e7bea701649896556f4c35295f08129e5949\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4818512,\n        \"sha256\": \"6d9daea306367b1edf20b1631be29eb806fca0b755b221c9cd7511af5d7070b7\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"raznGnn/s/NH+BtQyDPd9vemknwIxmaMTxDvUOMWuq8=\",\n  \"signature\": \"LK8hhbxPoAdh9BtfI+gzYRCkSFt/oAs6qImjy1RXcqgOJi09yOOM5HBWd0boBr3XDFTk3I762Of2g2uNJKesCQ==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-25T23:27:41Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 28602792,\n        \"sha256\": \"c14904ec6318c19f68659e95bd29e7bea701649896556f4c35295f08129e5949\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4818512,\n        \"sha256\": \"6d9daea306367b1edf20b1631be29eb806fca0b755b221c9cd7511af5d7070b7\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"T5U8clu547YknSU0iLSmRx3CgdN1utlxK/k+2fGPS0k=\",\n  \"signature\": \"03yXBCc4M57iLWWSgmUD1WCIqd4cst8wM7MB0tmcrbC3iLXEHllANDaCEMmB5rQPnd6z414mJm9NoNmdDpYMAA==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -32113,7 +32113,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3",
+                     *       "key_fingerprint": "d83f58e4f2f2add81da24a1957eca054931b000dcfd6fa6529599600081f6348",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32226,9 +32226,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "BlnwzSoD2tDYfvTPiM86EOSIEWZgduZczrSRWNZmfQ0=",
-                 *       "old": "raznGnn/s/NH+BtQyDPd9vemknwIxmaMTxDvUOMWuq8=",
-                 *       "signature": "GaNZcycy7HU3XFgKY0OXnRCNdXZBidE90842OcgD4QJ9dGNxc/h/cHVGbrxd21PM19Goql+7rOOKkblOJtZRBg=="
+                 *       "new": "IANZu7C7BywDv0DlTZFpPee0TDYLqlqYeCvNvkTcwS8=",
+                 *       "old": "T5U8clu547YknSU0iLSmRx3CgdN1utlxK/k+2fGPS0k=",
+                 *       "signature": "lqMp60BQjZiOUuSLvF6vqMQYPCvA3ckF72G9i7GC9jSngtKntCVTU48AM5P0IodPrl7opOYC0ZQHb1WLxo/4AA=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -32243,8 +32243,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "fb2e270c41874285421ad5dedc1d70c3bb5c6574d364d4fe426533d81f1163ed",
-                     *       "old_fingerprint": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3"
+                     *       "new_fingerprint": "ee32ef69733485846a3d5371190f306aa09bac63982878582c22c2fcc7063e13",
+                     *       "old_fingerprint": "d83f58e4f2f2add81da24a1957eca054931b000dcfd6fa6529599600081f6348"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -32363,7 +32363,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3",
+                     *       "key_fingerprint": "d83f58e4f2f2add81da24a1957eca054931b000dcfd6fa6529599600081f6348",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32470,7 +32470,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3",
+                     *       "key_fingerprint": "d83f58e4f2f2add81da24a1957eca054931b000dcfd6fa6529599600081f6348",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -32606,7 +32606,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000001",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "0a379bf4d37f76bc3915aa70d824beece65de2cdd54c64e62300c12fab46eba3",
+                     *       "key_fingerprint": "d83f58e4f2f2add81da24a1957eca054931b000dcfd6fa6529599600081f6348",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -34166,10 +34166,10 @@ export interface operations {
                      *           "duration_ms": null,
                      *           "ended_at": null,
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000115",
+                     *           "id": "01900000-0000-7000-8000-000000000117",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000116",
+                     *           "job_id": "01900000-0000-7000-8000-000000000118",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -34393,7 +34393,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000116"
+                     *       "job_id": "01900000-0000-7000-8000-000000000118"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -36419,7 +36419,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "01900000-0000-7000-8000-000000000112",
+                     *           "id": "01900000-0000-7000-8000-000000000113",
                      *           "name": "proxy",
                      *           "package": "package:proxy@1.2.0",
                      *           "settings": {
@@ -36430,9 +36430,7 @@ export interface operations {
                      *             "restart": "always",
                      *             "stop_grace_ms": 10000
                      *           },
-                     *           "state_counts": {
-                     *             "waiting": 1
-                     *           },
+                     *           "state_counts": {},
                      *           "target": {
                      *             "expression": "all"
                      *           }
@@ -37045,7 +37043,7 @@ export interface operations {
                      *         "written_bytes": 0
                      *       },
                      *       "purge": {
-                     *         "finished_at": "2026-01-31T12:00:00.000Z",
+                     *         "finished_at": null,
                      *         "history_before": "2026-01-31T12:00:00.000Z",
                      *         "requested_at": "2026-01-31T12:00:00.000Z",
                      *         "requested_by": "01900000-0000-7000-8000-000000000001"
@@ -37067,7 +37065,7 @@ export interface operations {
                      *         ],
                      *         "database_bytes": 1216512,
                      *         "disk_bytes": 25276518400,
-                     *         "disk_free_bytes": 25128071168,
+                     *         "disk_free_bytes": 25160343552,
                      *         "forecast": {
                      *           "bytes_per_day": null,
                      *           "days": null,
@@ -38848,20 +38846,33 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "attempt_count": 1,
+                     *           "attempt_count": 0,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "due_at": "2026-01-31T12:00:00.000Z",
                      *           "event": "job.finished",
                      *           "finished_at": null,
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
                      *           "id": "01900000-0000-7000-8000-000000000049",
+                     *           "job_id": "01900000-0000-7000-8000-000000000050",
+                     *           "last_attempt": null,
+                     *           "state": "pending",
+                     *           "url": "https://hooks.invalid/muster"
+                     *         },
+                     *         {
+                     *           "attempt_count": 1,
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "due_at": "2026-01-31T12:00:00.000Z",
+                     *           "event": "job.finished",
+                     *           "finished_at": null,
+                     *           "give_up_at": "2026-01-31T12:00:00.000Z",
+                     *           "id": "01900000-0000-7000-8000-000000000116",
                      *           "job_id": "01900000-0000-7000-8000-000000000048",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 16
+                     *             "took_ms": 3
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -38962,7 +38973,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 16
+                     *           "took_ms": 1
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -38971,13 +38982,13 @@ export interface operations {
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
                      *       "id": "01900000-0000-7000-8000-000000000049",
-                     *       "job_id": "01900000-0000-7000-8000-000000000048",
+                     *       "job_id": "01900000-0000-7000-8000-000000000050",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 16
+                     *         "took_ms": 1
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -39066,13 +39077,13 @@ export interface operations {
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
                      *       "id": "01900000-0000-7000-8000-000000000049",
-                     *       "job_id": "01900000-0000-7000-8000-000000000048",
+                     *       "job_id": "01900000-0000-7000-8000-000000000050",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 16
+                     *         "took_ms": 1
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -39196,7 +39207,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_0000000000000000000000000+7RPhowYvO5RhBA9d0="
+                     *       "secret": "whsec_0000000000000000000000000000000000000+oP1Uw="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];

@@ -14,6 +14,8 @@ interface Upload {
 export async function upload<T>(request: Upload): Promise<T> {
   // Refreshes the session first if it has expired: a large file is not sent twice.
   await api.GET('/api/me', { signal: request.signal });
+  // It may have been cancelled meanwhile, and the event of that does not come again.
+  request.signal.throwIfAborted();
   return send<T>(request);
 }
 

@@ -35,5 +35,5 @@ async fn command_line_requests_and_manages_webhooks() {
     assert_ne!(cli.run(&["webhooks", "secret", &url]).await.expect(0), secret);
     let one = cli.run(&["run", "hand", "gone", "--webhook", &url]).await;
     one.expect(2);
-    assert!(one.stderr.contains("--on or --tag"), "{}", one.stderr);
+    assert!(one.stderr.contains("list them with `muster agents`"), "{}", one.stderr);
 }
