@@ -1,4 +1,4 @@
-// What the tenant stores, by cause and by script. It goes on with the server of the other specs, and deletes nothing of them.
+// What the tenant stores, by cause and by script. It uses the server of the other specs, and deletes nothing of them.
 import { expect } from '@playwright/test';
 import { checkScreens, ids, signIn, test, TWO_LOOKS } from './story';
 

@@ -61,7 +61,10 @@ impl SharedCluster {
 
     fn find_or_start() -> Self {
         let run = TestRun::current();
-        let folder = std::env::temp_dir().join(format!("muster-postgres-{}", run.id));
+        let temporary = std::env::temp_dir();
+        // An empty TMPDIR would be the folder of the crate, and its files would be committed.
+        assert!(temporary.is_absolute(), "TMPDIR must be an absolute path; set or unset it");
+        let folder = temporary.join(format!("muster-postgres-{}", run.id));
         // The user that runs PostgreSQL passes through it.
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o711).create(&folder).expect("create the run's folder");

@@ -8573,7 +8573,7 @@ export interface components {
          * @enum {string}
          */
         StorageCause: "history" | "output" | "telemetry" | "deliveries" | "audit" | "library" | "releases";
-        /** @description Which history is to be deleted. */
+        /** @description Which history to delete. */
         StoragePurgeBody: {
             /**
              * Format: int64

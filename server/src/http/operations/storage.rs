@@ -63,7 +63,7 @@ struct StorageQuotaView {
     state: QuotaState,
 }
 
-/// Which history is to be deleted.
+/// Which history to delete.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct StoragePurgeBody {

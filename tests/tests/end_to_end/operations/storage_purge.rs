@@ -56,7 +56,7 @@ async fn a_purge_deletes_what_has_ended_of_one_tenant_also_if_the_server_is_kill
     assert!(shown.starts_with("0 executions"), "{shown}");
     let shown = cli.run(&["storage", "purge", "--older-than", "0s"]).await.expect(0);
     assert!(shown.contains("`muster storage` says when it is done"), "{shown}");
-    // Another server, or the same one later, goes on with what was asked for.
+    // Another server, or the same one later, continues what was requested.
     fixture.server.kill_9();
     fixture.server.resume();
     fixture.server.ready().await;

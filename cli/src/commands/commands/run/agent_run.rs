@@ -60,7 +60,7 @@ pub async fn run(
     }
 }
 
-/// The script runs, whatever is wrong with reading its result.
+/// The script runs even if its result can't be read.
 fn after_start(error: CliError, id: &str) -> CliError {
     match error {
         CliError::Refused(problem) => {

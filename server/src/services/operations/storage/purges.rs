@@ -81,7 +81,7 @@ impl Storage {
     /// Deletes what people have asked for, and measures what is left.
     ///
     /// # Errors
-    /// [`StoreError`]; the next round goes on.
+    /// [`StoreError`]; the next round continues.
     pub async fn purge_due(&self) -> std::result::Result<(), StoreError> {
         let system = self.store.system();
         let open = system.open_storage_purges(PURGES_AT_ONCE).await?;

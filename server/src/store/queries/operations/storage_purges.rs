@@ -23,7 +23,7 @@ impl TenantScope {
         Ok(found.into_iter().next().map(Into::into))
     }
 
-    /// Stores a request instead of the last one, whose rest it takes over. Returns what is to be deleted.
+    /// Stores a request instead of the last one, whose rest it takes over. Returns what will be deleted.
     pub async fn request_storage_purge(
         &self,
         purge: StoragePurge,
